@@ -1,0 +1,51 @@
+# `make demo` and `make test` are all a newcomer needs. Both make `.venv` first, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := runs/demo
+
+.PHONY: demo test test-all check lint types perf install clean
+
+demo: $(INSTALLED)  ## train an agent, question its memory, write a report
+	$(BIN)/groundling train demo --run-dir $(DEMO)
+	$(BIN)/groundling evaluate $(DEMO)
+	$(BIN)/groundling probe $(DEMO) --quick
+	$(BIN)/groundling report $(DEMO)
+
+test: $(INSTALLED)  ## the fast tests
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(INSTALLED)  ## every test
+	$(BIN)/pytest
+
+check: lint types test-all  ## what a change must pass
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy cannot follow an editable install whose layers stand at the top level of the repository:
+# it is shown a view in which they lie inside the package.
+types: $(INSTALLED)
+	mkdir -p .typecheck/groundling
+	ln -sfn $(addprefix ../../,agents envs training evaluation) .typecheck/groundling/
+	ln -sfn $(addprefix ../../groundling/,__init__.py cli.py py.typed) .typecheck/groundling/
+	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml groundling
+
+perf: $(INSTALLED)  ## side-by-side speed comparisons
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[perf]"
+	$(BIN)/python tests/perf/bench_env.py
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "groundling needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:  ## what can be made again; runs/ stays
+	rm -rf $(VENV) .typecheck .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

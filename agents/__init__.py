@@ -1,0 +1,1 @@
+"""Networks and pure loss functions: what an agent is, whoever runs it."""

@@ -1,0 +1,119 @@
+"""The agent: sensors → core → heads, one forward path for acting and for learning."""
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from groundling.agents.config import AgentConfig
+from groundling.agents.cores import CoreState, LSTMCore
+from groundling.agents.generators import initialised_by
+from groundling.agents.sensors import Observation, Sensors
+from groundling.envs.errors import UserError
+
+
+class Rows(NamedTuple):
+    """What the agent reads, time-major. Leading dimensions are [T, B], or [B] for a single step."""
+
+    observation: Observation
+    """Leaves by name, [T, B, *leaf shape]."""
+    is_first: Tensor
+    """[T, B] bool: this observation is the first of an episode."""
+    previous_action: Tensor
+    """[T, B] int64: the action that led here (whatever it was, if `is_first`)."""
+    previous_reward: Tensor
+    """[T, B] float32: the raw reward that came with this observation."""
+
+
+class AgentOutput(NamedTuple):
+    """What the agent makes of each row; leading dimensions as in `Rows`."""
+
+    policy_logits: Tensor
+    """[T, B, actions] float."""
+    baseline: Tensor
+    """[T, B] float: the value of the row, in discounted reward."""
+    core: CoreState
+    """The state of the core after reading each row."""
+
+
+class Agent(nn.Module):
+    """An actor-critic with an LSTM memory, built from an environment's spaces.
+
+    Args:
+        observation_space: of a single environment; see `agents.sensors` for what is understood.
+        action_space: of a single environment; Discrete.
+        config: sizes.
+        seed: decides the initial weights; each module draws from a generator of its own.
+
+    Raises:
+        ValueError: for a space the agent cannot read or act in.
+    """
+
+    def __init__(
+        self,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        config: AgentConfig,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if not isinstance(action_space, spaces.Discrete):
+            raise UserError(f"the action space is {type(action_space).__name__}; expected Discrete")
+        self.num_actions = int(action_space.n)
+        self.first_action = int(action_space.start)
+        with initialised_by(seed, "sensors"):
+            self.sensors = Sensors(observation_space, config)
+        with initialised_by(seed, "core"):
+            self.core = LSTMCore(config.feature_size + self.num_actions + 1, config.core_size)
+        with initialised_by(seed, "policy"):
+            self.policy = nn.Linear(config.core_size, self.num_actions)
+        with initialised_by(seed, "baseline"):
+            self.baseline = nn.Linear(config.core_size, 1)
+
+    def initial_state(self, batch: int) -> CoreState:
+        """The core state before anything was seen, [batch, core_size] each."""
+        return self.core.initial_state(batch)
+
+    def unroll(self, rows: Rows, state: CoreState) -> AgentOutput:
+        """Reads T rows of B environments, starting from `state` ([B, core_size] each)."""
+        features = self.sensors(rows.observation)
+        # At the start of an episode nothing was done and nothing earned: a zero vector, not
+        # action 0, and a zero reward.
+        fresh = rows.is_first.unsqueeze(-1)
+        action = F.one_hot(rows.previous_action, self.num_actions).to(features.dtype)
+        reward = rows.previous_reward.unsqueeze(-1).to(features.dtype)
+        inputs = torch.cat(
+            [features, action.masked_fill(fresh, 0.0), reward.masked_fill(fresh, 0.0)], dim=-1
+        )
+        core = self.core(inputs, rows.is_first, state)
+        return AgentOutput(self.policy(core.hidden), self.baseline(core.hidden).squeeze(-1), core)
+
+    def step(self, row: Rows, state: CoreState) -> tuple[AgentOutput, CoreState]:
+        """Reads one row ([B, …]): `unroll` with T = 1. Returns the output and the next state."""
+        rows = Rows(
+            {name: leaf.unsqueeze(0) for name, leaf in row.observation.items()},
+            *(part.unsqueeze(0) for part in row[1:]),
+        )
+        logits, baseline, core = self.unroll(rows, state)
+        next_state = CoreState(core.hidden[0], core.cell[0])
+        return AgentOutput(logits[0], baseline[0], next_state), next_state
+
+
+def sample_actions(policy_logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draws actions from the policy.
+
+    Args:
+        policy_logits: [..., actions].
+        generator: on the device of the logits.
+
+    Returns:
+        Actions, [...] int64, and their log-probabilities, [...] float.
+    """
+    log_probs = torch.log_softmax(policy_logits, dim=-1)
+    # The Gumbel trick would need as many random numbers; multinomial wants two dimensions.
+    flat = log_probs.exp().flatten(0, -2)
+    action = torch.multinomial(flat, 1, generator=generator).view(log_probs.shape[:-1])
+    return action, log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)

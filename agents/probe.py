@@ -1,0 +1,129 @@
+"""Probes: decoders that answer a question from what an agent remembers, and never teach it.
+
+A decoder reads a belief and a question's tokens and scores every word of the vocabulary as the
+answer. The belief is detached in one place, `Probe.forward`. The single exception has a name of
+its own: with `answers_reach_agent` the gradient of the answers flows into the agent, on purpose,
+as an upper bound (the green line of the DeepMind × UCL lectures).
+"""
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+DecoderName = Literal["mlp", "lstm"]
+
+
+class LSTMDecoder(nn.Module):
+    """The decoder of Das et al. 2020 (section 3.3): an LSTM that starts from linear maps of the
+    belief, reads the question word by word, and answers after the last one.
+
+    Args:
+        belief_size: numbers of a belief.
+        num_words: size of the vocabulary.
+        size: units of the LSTM.
+    """
+
+    def __init__(self, belief_size: int, num_words: int, size: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(num_words, 64, padding_idx=0)
+        self.hidden_from_belief = nn.Linear(belief_size, size)
+        self.cell_from_belief = nn.Linear(belief_size, size)
+        self.reader = nn.LSTM(64, size, batch_first=True)
+        self.answer = nn.Linear(size, num_words)
+
+    def forward(self, belief: Tensor, tokens: Tensor) -> Tensor:
+        """[N, belief_size] and [N, L] int64 (0 = padding) → logits [N, num_words]."""
+        start = (
+            self.hidden_from_belief(belief).unsqueeze(0),
+            self.cell_from_belief(belief).unsqueeze(0),
+        )
+        read, _ = self.reader(self.words(tokens), start)
+        last = (tokens != 0).sum(-1) - 1
+        return cast(Tensor, self.answer(read[torch.arange(len(last)), last]))
+
+
+class MLPDecoder(nn.Module):
+    """A perceptron on belief ⊙ question: the question gates which part of the belief is read.
+
+    Args:
+        belief_size: numbers of a belief.
+        num_words: size of the vocabulary.
+        length: tokens of a question, padding included.
+        size: width of the product.
+    """
+
+    def __init__(self, belief_size: int, num_words: int, length: int, size: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(num_words, 32, padding_idx=0)
+        self.question = nn.Sequential(nn.Linear(32 * length, 256), nn.ReLU(), nn.Linear(256, size))
+        self.belief = nn.Linear(belief_size, size)
+        self.answer = nn.Sequential(
+            nn.LayerNorm(size),
+            nn.ReLU(),
+            nn.Linear(size, 256),
+            nn.ReLU(),
+            nn.Linear(256, num_words),
+        )
+
+    def forward(self, belief: Tensor, tokens: Tensor) -> Tensor:
+        """[N, belief_size] and [N, L] int64 (0 = padding) → logits [N, num_words]."""
+        question = self.question(self.words(tokens).flatten(-2))
+        return cast(Tensor, self.answer(self.belief(belief) * question))
+
+
+class Probe(nn.Module):
+    """A decoder behind the wall that keeps its gradient from the agent.
+
+    Args:
+        decoder: "lstm" (the paper's) or "mlp".
+        belief_size: numbers of a belief.
+        num_words: size of the vocabulary.
+        length: tokens of a question, padding included.
+        size: width of the decoder.
+        answers_reach_agent: let the gradient through, on purpose (the upper bound).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        decoder: DecoderName,
+        *,
+        belief_size: int,
+        num_words: int,
+        length: int,
+        size: int,
+        answers_reach_agent: bool = False,
+    ) -> None:
+        super().__init__()
+        self.answers_reach_agent = answers_reach_agent
+        self.decoder: nn.Module = (
+            LSTMDecoder(belief_size, num_words, size)
+            if decoder == "lstm"
+            else MLPDecoder(belief_size, num_words, length, size)
+        )
+        self.register_buffer("mean", torch.zeros(belief_size))
+        self.register_buffer("scale", torch.ones(belief_size))
+
+    def standardise(self, beliefs: Tensor) -> None:
+        """Fixes the shift and scale that give these beliefs ([N, belief_size]) mean 0, spread 1.
+
+        A number that never varies keeps its scale: it is centred, not blown up.
+        """
+        self.mean.copy_(beliefs.mean(0))
+        spread = beliefs.std(0, correction=0)
+        self.scale.copy_(torch.where(spread > 1e-5, spread, torch.ones_like(spread)))
+
+    def forward(self, belief: Tensor, tokens: Tensor) -> Tensor:
+        """[N, belief_size] and [N, L] integers (0 = padding) → logits [N, num_words]."""
+        if not self.answers_reach_agent:
+            belief = belief.detach()
+        return cast(Tensor, self.decoder((belief - self.mean) / self.scale, tokens.long()))
+
+
+def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
+    """Cross-entropy of the right answer in nats, [N], from [N, words] and word ids [N] int64."""
+    return F.cross_entropy(logits, answers, reduction="none")

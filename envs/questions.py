@@ -1,0 +1,137 @@
+"""Questions about what an agent has walked through, as batched records, and who can ask them.
+
+An environment that implements `QuestionSource` can be asked what is true of its worlds; nothing
+else about it needs to be known in order to probe an agent's memory of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from groundling.envs.vocabulary import VOCABULARY, Vocabulary
+
+QUESTION_LENGTH = 12
+"""Words a question has room for, the question mark included; shorter ones are padded with 0."""
+
+UNUSED = -1
+"""In `Questions.arguments`: this type of question has no such argument."""
+
+NOT_SEEN = -1
+"""In `Questions.steps_since_seen`: the answer rests on no object that was sensed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """N questions with their true answers (question types after Das et al. 2020, section 4).
+
+    Raises ValueError if the arrays are not equally long.
+    """
+
+    world: NDArray[np.int64]
+    """[N]: index of the environment the question is about."""
+    type: NDArray[np.int64]
+    """[N]: index into the source's `question_types`."""
+    arguments: NDArray[np.int64]
+    """[N, 2]: what the question is about, as indices of the source's own; UNUSED where there is
+    no such argument. For grouping only: everything a decoder may read is in `tokens`."""
+    tokens: NDArray[np.int64]
+    """[N, QUESTION_LENGTH]: word ids, padded with 0."""
+    answer: NDArray[np.int64]
+    """[N]: word id of the one-word answer."""
+    answerable: NDArray[np.bool_]
+    """[N]: every world consistent with what the agent has sensed gives this answer."""
+    steps_since_seen: NDArray[np.int64]
+    """[N]: steps since the stalest object that the answer rests on was sensed, or NOT_SEEN."""
+
+    def __post_init__(self) -> None:
+        """Refuse arrays of different lengths."""
+        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the arrays of Questions must be equally long, got {lengths}")
+
+    def __len__(self) -> int:
+        """Give the number of questions."""
+        return len(self.world)
+
+    def __getitem__(self, selection: slice | NDArray[np.bool_] | NDArray[np.intp]) -> "Questions":
+        """Give the questions that a slice, a mask [N] or an array of indices selects."""
+        return Questions(
+            **{field.name: getattr(self, field.name)[selection] for field in fields(self)}
+        )
+
+    def text(self, position: int, vocabulary: Vocabulary = VOCABULARY) -> str:
+        """Give one question in words."""
+        return vocabulary.decode(self.tokens[position])
+
+    def answer_text(self, position: int, vocabulary: Vocabulary = VOCABULARY) -> str:
+        """Give the true answer to one question as a word."""
+        return vocabulary.decode(self.answer[position : position + 1])
+
+
+def concatenate(parts: Sequence[Questions]) -> Questions:
+    """Join questions in the order given; `world` is kept as it is in each part.
+
+    Raises ValueError if there are no parts.
+    """
+    return Questions(
+        **{
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(Questions)
+        }
+    )
+
+
+@runtime_checkable
+class QuestionSource(Protocol):
+    """An environment, usually a vector environment, that can be asked about its present worlds."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words of questions and answers."""
+
+    @property
+    def question_types(self) -> tuple[str, ...]:
+        """Names of the question types; `Questions.type` counts in them."""
+
+    def ask(self, generator: np.random.Generator) -> Questions:
+        """Draw questions about the worlds as they now stand; changes nothing but the generator."""
+
+
+def balance(
+    questions: Questions, generator: np.random.Generator, rarest: float = 0.02
+) -> Questions:
+    """Thin questions until all answers are equally frequent inside each (type, answerable) group.
+
+    Answers that make up less than a share `rarest` (0 to 1) of their group are dropped first: three
+    objects of one shape in a room of three are too rare to thin everything else down to. A group
+    left with a single answer can be answered blind and is dropped whole. The rest keeps its order.
+
+    Groups are pooled over arguments. Where shapes and colours are drawn independently and alike,
+    renaming them changes no probability, so P(answer | type, argument, answerable) is the same for
+    every argument, and pooling makes it flat for each while keeping far more questions than
+    balancing every argument by itself would. This needs a source, and behaviour that decides what
+    is sensed, without favourites among shapes and colours.
+
+    Raises ValueError if `rarest` is outside 0 … 1.
+    """
+    if not 0 <= rarest <= 1:
+        raise ValueError(f"rarest must be a share between 0 and 1, got {rarest}")
+    if not len(questions):
+        return questions
+    # A cell is one answer of one group; `cell` [N] is each question's, the rest are per cell [C].
+    keys = np.stack([questions.type, questions.answerable, questions.answer], axis=1)
+    cells, cell, count = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    _, group = np.unique(cells[:, :2], axis=0, return_inverse=True)
+    frequent = count >= rarest * np.bincount(group, weights=count)[group]
+    smallest = np.full(len(cells), len(questions))
+    np.minimum.at(smallest, group[frequent], count[frequent])
+    varied = np.bincount(group[frequent], minlength=len(cells)) > 1
+    quota = np.where(frequent & varied[group], smallest[group], 0)
+
+    shuffled = generator.permutation(len(questions))
+    by_cell = shuffled[np.argsort(cell[shuffled], kind="stable")]
+    rank = np.arange(len(questions)) - np.repeat(np.cumsum(count) - count, count)
+    return questions[np.sort(by_cell[rank < quota[cell[by_cell]]])]

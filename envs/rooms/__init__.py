@@ -1,0 +1,22 @@
+"""Procedurally generated rooms: their options, their compiled kernels, and the environments."""
+
+from pathlib import Path
+
+
+def _discard_stale_kernels(folder: Path) -> None:
+    """Delete numba's cached machine code in a folder if a source there is newer.
+
+    numba compares a kernel only with its own file. But kernels contain the kernels they call and
+    the constants they read, whichever file those come from; after an edit there the old code would
+    run on, silently.
+    """
+    cached = [path for path in folder.glob("__pycache__/*.nb?") if path.suffix in (".nbi", ".nbc")]
+    if not cached:
+        return
+    oldest = min((path.stat().st_mtime for path in cached if path.suffix == ".nbi"), default=0.0)
+    if any(source.stat().st_mtime > oldest for source in folder.glob("*.py")):
+        for path in cached:
+            path.unlink(missing_ok=True)
+
+
+_discard_stale_kernels(Path(__file__).parent)

@@ -1,0 +1,246 @@
+"""Transition, view and reward: compiled loops over a batch of rooms.
+
+The view is a V × V square seen from above, turned so that the agent looks up from the middle of its
+last row. A cell is seen when the straight line from the agent reaches it through cells that are no
+wall. That line passes the ring of cells one step nearer either through one cell or between two, the
+cell's parents, so sight spreads outwards: a cell is seen if one of its parents is seen and is no
+wall. Walls are seen themselves; objects hide nothing. Behind a wall cells read 0, 0, 0.
+
+Explore: stepping forward against an object not reached yet gives +1. When the last one has been
+reached all count again, the last one too (the refresh of Das et al. 2020, section 3).
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from groundling.envs.rooms.layout import Rules, generate
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.world import (
+    CHANNELS,
+    COLOUR,
+    COLUMN,
+    FLOOR,
+    HIDDEN,
+    ROW,
+    SIZE,
+    WALL,
+    WHAT,
+    World,
+)
+
+LEFT, RIGHT, FORWARD, INTERACT = 0, 1, 2, 3
+"""Actions. Interact does nothing in a house without doors."""
+ACTIONS = 4
+
+# The fields of a World, Rules or Sight in a plain tuple. Kernels that Python calls take these:
+# numba needs 2 µs longer to unpack a NamedTuple, which is a tenth of a step of 64 rooms.
+Arrays = tuple[NDArray[Any], ...]
+Numbers = tuple[int, ...]
+
+
+class Sight(NamedTuple):
+    """Tables of a V × V view. View cells are numbered row by row, row 0 the farthest."""
+
+    order: NDArray[np.uint64]
+    """[V * V, 3]: a view cell and its two parents, nearer cells first; the agent's own is row 0."""
+    offsets: NDArray[np.int64]
+    """[4, V * V]: by direction and row of `order`, how far from the agent the view cell lies in
+    the flat padded grid."""
+
+
+def sight_of(options: RoomsOptions) -> Sight:
+    """Build the tables for the options' view and grid."""
+    V, width = options.view_size, options.grid_size
+    ahead = V - 1 - np.repeat(np.arange(V), V)
+    aside = np.tile(np.arange(V), V) - V // 2
+    # Directions east, south, west, north: (rows, columns) of a step ahead and of one to the right.
+    step_ahead = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
+    step_right = np.roll(step_ahead, -1, axis=0)
+    flat = np.array([width, 1])
+    offsets = np.outer(step_ahead @ flat, ahead) + np.outer(step_right @ flat, aside)
+    order = _order_of_sight(ahead, aside, V)
+    return Sight(order.astype(np.uint64), np.ascontiguousarray(offsets[:, order[:, 0]]))
+
+
+def _order_of_sight(
+    ahead: NDArray[np.int64], aside: NDArray[np.int64], V: int
+) -> NDArray[np.int64]:
+    """Give [V * V, 3]: each view cell after its parents, as `Sight.order` says."""
+    distance = np.maximum(np.abs(ahead), np.abs(aside))
+    nearer = np.maximum(distance - 1, 0)
+    # Where the line from the agent crosses the nearer ring, in whole numbers: a multiple of 1 /
+    # distance. On the dominant axis floor and ceiling agree; so they do for cells in line.
+    scale = np.maximum(distance, 1)
+    low_ahead, high_ahead = ahead * nearer // scale, -(-ahead * nearer // scale)
+    low_aside, high_aside = aside * nearer // scale, -(-aside * nearer // scale)
+    cell = np.arange(V * V)
+    first = (V - 1 - low_ahead) * V + low_aside + V // 2
+    second = (V - 1 - high_ahead) * V + high_aside + V // 2
+    nearest_first = np.argsort(distance, kind="stable")
+    return np.stack([cell, first, second], axis=1)[nearest_first]
+
+
+class Flat(NamedTuple):
+    """Memory of the world and of the views with cells counted by one number, as `Sight` does."""
+
+    cells: NDArray[np.uint8]
+    """[B, H * W, 3]: those of the world."""
+    seen_at: NDArray[np.int16]
+    """[B, H * W]: those of the world."""
+    views: NDArray[np.uint8]
+    """[B, V * V, 3]: what the agents see."""
+    transparent: NDArray[np.uint8]
+    """[V * V]: whether a view cell is seen and seen through; for the room being looked at."""
+
+
+@numba.njit(cache=True)
+def step_rooms(
+    arrays: Arrays,
+    numbers: Numbers,
+    tables: Arrays,
+    actions: NDArray[np.int64],
+    autoreset: bool,
+    views: NDArray[np.uint8],
+    final_views: NDArray[np.uint8],
+    final_directions: NDArray[np.int64],
+    rewards: NDArray[np.float64],
+    truncations: NDArray[np.bool_],
+) -> int:
+    """Take one step in every room, in place, and give the number of episodes that ended.
+
+    `arrays`, `numbers` and `tables` are the fields of a World, of Rules and of Sight. Actions [B]
+    are 0 … 3; raises ValueError, before anything has changed, if one is not. Writes views
+    [B, V, V, 3], rewards [B] and truncations [B]. With `autoreset` a room whose episode ended
+    begins its next: then `views` has the new episode's first view, and the old one's last is in
+    `final_views` and `final_directions`, at the same place.
+    """
+    for action in actions:
+        if action < 0 or action >= ACTIONS:
+            raise ValueError("an action is not in 0 … 3")
+    world, rules, sight = World(*arrays), Rules(*numbers), Sight(*tables)
+    flat = _flatten(world, views)
+    ended = 0
+    for room in range(len(actions)):
+        rewards[room] = _act(world, room, actions[room])
+        world.elapsed[room] += 1
+        _look(world, flat, room, sight)
+        truncations[room] = world.elapsed[room] >= rules.episode_length
+        if truncations[room]:
+            ended += 1
+            if autoreset:
+                final_views[room] = views[room]
+                final_directions[room] = world.agent[room, 2]
+                world.episode[room] += 1
+                generate(world, room, rules)
+                _look(world, flat, room, sight)
+    return ended
+
+
+@numba.njit(cache=True)
+def begin_rooms(arrays: Arrays, numbers: Numbers, chosen: NDArray[np.bool_]) -> None:
+    """Build the chosen [B] rooms as their seed and episode say, in place."""
+    world, rules = World(*arrays), Rules(*numbers)
+    for room in range(len(chosen)):
+        if chosen[room]:
+            generate(world, room, rules)
+
+
+@numba.njit(cache=True)
+def look_around(arrays: Arrays, tables: Arrays, views: NDArray[np.uint8]) -> None:
+    """Write what every agent sees now into views [B, V, V, 3], and note it in `seen_at`."""
+    world, sight = World(*arrays), Sight(*tables)
+    flat = _flatten(world, views)
+    for room in range(len(views)):
+        _look(world, flat, room, sight)
+
+
+@numba.njit(cache=True)
+def _flatten(world: World, views: NDArray[np.uint8]) -> Flat:
+    """Give the same memory under flat indices."""
+    B, V = views.shape[:2]
+    return Flat(
+        cells=world.cells.reshape(B, -1, CHANNELS),
+        seen_at=world.seen_at.reshape(B, -1),
+        views=views.reshape(B, -1, CHANNELS),
+        transparent=np.empty(V * V, np.uint8),
+    )
+
+
+@numba.njit(cache=True)
+def _act(world: World, room: int, action: int) -> float:
+    """Turn or walk; give the reward."""
+    row, column, direction = world.agent[room, 0], world.agent[room, 1], world.agent[room, 2]
+    if action == LEFT:
+        world.agent[room, 2] = (direction + 3) % 4
+    elif action == RIGHT:
+        world.agent[room, 2] = (direction + 1) % 4
+    elif action == FORWARD:
+        row, column = ahead_of(row, column, direction)
+        what = world.cells[room, row, column, WHAT]
+        if what == FLOOR:
+            world.agent[room, 0], world.agent[room, 1] = row, column
+        elif what != WALL:
+            return _reach(world, room, row, column)
+    return 0.0
+
+
+@numba.njit(cache=True)
+def ahead_of(row: int, column: int, direction: int) -> tuple[int, int]:
+    """Give the row and column of the cell one step ahead."""
+    if direction == 0:
+        return row, column + 1
+    if direction == 1:
+        return row + 1, column
+    if direction == 2:
+        return row, column - 1
+    return row - 1, column
+
+
+@numba.njit(cache=True)
+def object_at(world: World, room: int, row: int, column: int) -> int:
+    """Give the number of the object that stands on a cell, or -1."""
+    for number in range(
+        np.int64(world.object_count[room])
+    ):  # numba would unify uint8 and -1 to float
+        thing = world.objects[room, number]
+        if thing[ROW] == row and thing[COLUMN] == column:
+            return number
+    return -1
+
+
+@numba.njit(cache=True)
+def _reach(world: World, room: int, row: int, column: int) -> float:
+    """Mark the object on a cell as reached, refresh if it was the last; give the reward."""
+    number = object_at(world, room, row, column)
+    if world.reached[room, number]:
+        return 0.0
+    world.reached[room, number] = True
+    if np.all(world.reached[room, : world.object_count[room]]):
+        world.reached[room] = False
+    return 1.0
+
+
+@numba.njit(cache=True)
+def _look(world: World, flat: Flat, room: int, sight: Sight) -> None:
+    """Write what one agent sees into its view, and note it in `seen_at`."""
+    order, transparent = sight.order, flat.transparent
+    here = np.int64(world.agent[room, 0]) * world.cells.shape[2] + world.agent[room, 1]
+    direction = world.agent[room, 2]
+    elapsed = world.elapsed[room]
+    flat.views[room] = HIDDEN
+    transparent[order[0, 0]] = True  # the agent's own cell is its own parent
+    for turn in range(len(order)):
+        target = order[turn, 0]
+        if not (transparent[order[turn, 1]] | transparent[order[turn, 2]]):
+            transparent[target] = False
+            continue
+        # Unsigned, so that numba does not ask whether an index counts from the end.
+        position = np.uint64(here + sight.offsets[direction, turn])
+        transparent[target] = flat.cells[room, position, WHAT] != WALL
+        flat.views[room, target, WHAT] = flat.cells[room, position, WHAT]
+        flat.views[room, target, COLOUR] = flat.cells[room, position, COLOUR]
+        flat.views[room, target, SIZE] = flat.cells[room, position, SIZE]
+        flat.seen_at[room, position] = elapsed

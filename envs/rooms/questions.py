@@ -1,0 +1,479 @@
+"""The nine types of question about a room (Das et al. 2020, section 4), their answers, and whether
+what the agent has sensed settles them.
+
+Two stages keep a learner that reads only questions from gaining by them: first an answer is drawn
+among those that the room can give, then, uniformly, a question of the room with this answer. Yes
+and no are wanted equally often, and a room that cannot give the wanted one is not asked. The shares
+of the other answers still differ over many rooms; `groundling.envs.questions.balance` levels them.
+
+Answerable means: the same answer in all worlds that agree with the cells sensed so far, hold the
+same number of objects, and make the question's own presupposition true ("the key" exists and is
+one). Such a world is any way to put the unsensed objects, of any shape and colour, into unsensed
+cells that are no wall. From this follows, type by type,
+
+- attribute: the referent was sensed. Otherwise its property may be anything.
+- existence: an instance was sensed, or every object was.
+- count: every object was sensed. Otherwise an unsensed one may be of this kind or another.
+- comparison: no choice of kinds for the unsensed objects can turn the lead around. This may be so
+  before all of them were sensed.
+- near: referent and landmark were sensed; a second candidate in an unsensed cell is ruled out by
+  the presupposition. Rarely the referent alone is enough: when every cell left for the landmark
+  gives the same answer, for instance because it is the last object to be found.
+
+Types whose answer the preset gives away are not asked: a property must have two values, and near
+questions need three shapes, since what stands beside the only ball is never a ball.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from groundling.envs.questions import NOT_SEEN, QUESTION_LENGTH, UNUSED, Questions
+from groundling.envs.rooms.rng import below, mix
+from groundling.envs.rooms.world import (
+    COLUMN,
+    NEVER,
+    OBJECT_COLOUR,
+    OBJECT_SHAPE,
+    ROW,
+    WALL,
+    WHAT,
+    World,
+)
+from groundling.envs.vocabulary import ANSWERS, NUMBERS, VOCABULARY
+
+NEAR_DISTANCE = 2
+"""Objects at most this far apart, in the Chebyshev distance, are near each other."""
+
+# The two properties a question can name, or ask for: rows of `kinds` and `totals` below.
+_SHAPE, _COLOUR = 0, 1
+
+# Families share a template up to the property, a set of answers and a rule of answerability.
+_ATTRIBUTE, _EXISTENCE, _COUNT, _COMPARISON, _NEAR = range(5)
+
+
+class _Type(NamedTuple):
+    name: str
+    family: int
+    asked: int
+    """The property that the first argument names."""
+    template: str
+
+
+_TYPES = (
+    _Type("attribute_colour", _ATTRIBUTE, _SHAPE, "what is the colour of the {} ?"),
+    _Type("attribute_shape", _ATTRIBUTE, _COLOUR, "what shape is the {} object ?"),
+    _Type("existence", _EXISTENCE, _SHAPE, "is there a {} ?"),
+    _Type("count_shape", _COUNT, _SHAPE, "how many {} objects are there ?"),
+    _Type("count_colour", _COUNT, _COLOUR, "how many {} objects are there ?"),
+    _Type("comparison_shape", _COMPARISON, _SHAPE, "are there more {} than {} objects ?"),
+    _Type("comparison_colour", _COMPARISON, _COLOUR, "are there more {} than {} objects ?"),
+    _Type("near_colour", _NEAR, _SHAPE, "what is the colour of the {} near the {} ?"),
+    _Type("near_shape", _NEAR, _COLOUR, "what shape is the {} object near the {} ?"),
+)
+
+QUESTION_TYPES = tuple(question_type.name for question_type in _TYPES)
+"""Names of the nine types, in the order in which `Questions.type` counts them."""
+
+
+class Preset(Protocol):
+    """What must be known of a room's options to put its questions into words."""
+
+    @property
+    def shape_names(self) -> tuple[str, ...]:
+        """The words of the preset's shapes, in the order of their codes."""
+
+    @property
+    def colour_names(self) -> tuple[str, ...]:
+        """The words of the preset's colours, in the order of their codes."""
+
+
+def sample_questions(world: World, options: Preset, generator: np.random.Generator) -> Questions:
+    """Draw one question of every type about every room, where the room admits one of this type.
+
+    `world` holds B rooms. The result has at most 9 B questions, ordered by room and then by type;
+    their arguments are codes of shapes and colours, counted from 0. One number is taken from
+    `generator`, and what is asked of a room depends on it, the room and its index in the batch.
+
+    Raises ValueError if a room may hold more objects than there are number words.
+    """
+    if world.objects.shape[1] >= len(NUMBERS):
+        raise ValueError(
+            f"questions can count up to {len(NUMBERS) - 1} objects, "
+            f"but the rooms have space for {world.objects.shape[1]}"
+        )
+    language = _language(tuple(options.shape_names), tuple(options.colour_names))
+    drawn = _draw_questions(
+        world.cells,
+        world.seen_at,
+        world.objects,
+        world.object_count,
+        world.elapsed,
+        np.array([(question_type.family, question_type.asked) for question_type in _TYPES]),
+        len(options.shape_names),
+        len(options.colour_names),
+        int(generator.integers(2**63)),
+    )
+    rooms, types = np.nonzero(drawn[:, :, _ASKED])
+    drawn = drawn[rooms, types]
+    arguments = drawn[:, [_FIRST, _SECOND]]
+    return Questions(
+        world=rooms,
+        type=types,
+        arguments=arguments,
+        tokens=language.tokens[types, arguments[:, 0], arguments[:, 1]],
+        answer=language.answers[types, drawn[:, _ANSWER]],
+        answerable=drawn[:, _ANSWERABLE].astype(np.bool_),
+        steps_since_seen=drawn[:, _STEPS],
+    )
+
+
+class _Language(NamedTuple):
+    tokens: NDArray[np.int64]
+    """[types, M, M, QUESTION_LENGTH]: the words of a type with these two arguments. UNUSED, being
+    -1, is an index too: it finds the last row, where questions of one argument are kept."""
+    answers: NDArray[np.int64]
+    """[types, M]: the word of an answer's code."""
+
+
+@lru_cache(maxsize=16)
+def _language(shapes: tuple[str, ...], colours: tuple[str, ...]) -> _Language:
+    """Write down every question and answer of a preset: a table beats formatting millions."""
+    names = (shapes, colours)
+    size = max(len(shapes), len(colours), len(NUMBERS))
+    tokens = np.zeros((len(_TYPES), size, size, QUESTION_LENGTH), np.int64)
+    answers = np.zeros((len(_TYPES), size), np.int64)
+    for number, (_, family, asked, template) in enumerate(_TYPES):
+        named_second = {_NEAR: shapes, _COMPARISON: names[asked]}.get(family)
+        seconds = list(enumerate(named_second)) if named_second else [(UNUSED, "")]
+        for first, first_name in enumerate(names[asked]):
+            for second, second_name in seconds:
+                text = template.format(first_name, second_name)
+                tokens[number, first, second] = VOCABULARY.encode(text, QUESTION_LENGTH)
+        given = {_EXISTENCE: ANSWERS, _COMPARISON: ANSWERS, _COUNT: NUMBERS}
+        words = given.get(family, names[1 - asked])
+        answers[number, : len(words)] = [VOCABULARY.index(word) for word in words]
+    return _Language(tokens, answers)
+
+
+# Columns of what `_draw_questions` gives, and (the first five) of a room's candidate questions.
+_ANSWER, _FIRST, _SECOND, _REFERENT, _LANDMARK, _ASKED, _ANSWERABLE, _STEPS = range(8)
+
+
+@numba.njit(cache=True)
+def _draw_questions(
+    cells: NDArray[np.uint8],
+    seen_at: NDArray[np.int16],
+    objects: NDArray[np.uint8],
+    object_count: NDArray[np.uint8],
+    elapsed: NDArray[np.int16],
+    types: NDArray[np.int64],
+    shapes: int,
+    colours: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Draw a question of each (family, asked property) in `types` about each room: [B, types, 8].
+
+    Every room and type has a random stream of its own. `candidates` is scratch space for all
+    questions of one type that one room admits.
+    """
+    drawn = np.zeros((len(cells), len(types), 8), np.int64)
+    values = max(shapes, colours)
+    candidates = np.empty((max(values * values, objects.shape[1] ** 2), 5), np.int64)
+    for room in range(len(cells)):
+        present = objects[room, : object_count[room]]
+        kinds, totals, ages = _read_room(present, seen_at[room], elapsed[room], values)
+        for number in range(len(types)):
+            family, asked = types[number, 0], types[number, 1]
+            found = _list_questions(
+                family, asked, present, kinds, totals, shapes, colours, candidates
+            )
+            state = mix(mix(seed, room), number)
+            chosen = _choose(candidates[:found, _ANSWER], family, state)
+            if chosen < 0:
+                continue
+            question = candidates[chosen]
+            answerable, steps = _judge(
+                family, asked, question, cells[room], seen_at[room], present, kinds, ages
+            )
+            drawn[room, number, :5] = question
+            drawn[room, number, _ASKED] = True
+            drawn[room, number, _ANSWERABLE] = answerable
+            drawn[room, number, _STEPS] = steps if answerable else NOT_SEEN
+    return drawn
+
+
+@numba.njit(cache=True)
+def _read_room(
+    objects: NDArray[np.uint8], seen_at: NDArray[np.int16], elapsed: int, values: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Give each object's kinds [2, N], how many there are of each kind [2, values], and each
+    object's age [N]: the steps since it was sensed, or NEVER."""
+    kinds = np.empty((2, len(objects)), np.int64)
+    totals = np.zeros((2, values), np.int64)
+    ages = np.empty(len(objects), np.int64)
+    for item in range(len(objects)):
+        kinds[_SHAPE, item] = objects[item, OBJECT_SHAPE]
+        kinds[_COLOUR, item] = objects[item, OBJECT_COLOUR]
+        totals[_SHAPE, kinds[_SHAPE, item]] += 1
+        totals[_COLOUR, kinds[_COLOUR, item]] += 1
+        last = seen_at[objects[item, ROW], objects[item, COLUMN]]
+        ages[item] = NEVER if last == NEVER else elapsed - last
+    return kinds, totals, ages
+
+
+@numba.njit(cache=True)
+def _list_questions(
+    family: int,
+    asked: int,
+    objects: NDArray[np.uint8],
+    kinds: NDArray[np.int64],
+    totals: NDArray[np.int64],
+    shapes: int,
+    colours: int,
+    candidates: NDArray[np.int64],
+) -> int:
+    """List all unambiguous questions of a type about one room and give their number."""
+    values = shapes if asked == _SHAPE else colours
+    others = colours if asked == _SHAPE else shapes
+    if family == _ATTRIBUTE and others > 1:
+        return _list_attributes(asked, kinds, totals, candidates)
+    if family == _NEAR and shapes > 2 and colours > 1:
+        return _list_neighbours(asked, objects, kinds, totals, candidates)
+    if family == _COMPARISON and values > 1:
+        return _list_comparisons(totals[asked, :values], candidates)
+    if family in (_EXISTENCE, _COUNT) and values > 1:
+        for value in range(values):
+            total = totals[asked, value]
+            answer = total if family == _COUNT else min(total, 1)
+            _write(candidates[value], answer, value, UNUSED, UNUSED, UNUSED)
+        return values
+    return 0
+
+
+@numba.njit(cache=True)
+def _write(
+    candidate: NDArray[np.int64], answer: int, first: int, second: int, referent: int, landmark: int
+) -> None:
+    """Fill one candidate question: answer, two arguments, and the objects it speaks of."""
+    candidate[_ANSWER] = answer
+    candidate[_FIRST] = first
+    candidate[_SECOND] = second
+    candidate[_REFERENT] = referent
+    candidate[_LANDMARK] = landmark
+
+
+@numba.njit(cache=True)
+def _list_attributes(
+    asked: int,
+    kinds: NDArray[np.int64],
+    totals: NDArray[np.int64],
+    candidates: NDArray[np.int64],
+) -> int:
+    """List "what is the colour of the key ?" for every object that is the only one of its kind."""
+    found = 0
+    for item in range(kinds.shape[1]):
+        value = kinds[asked, item]
+        if totals[asked, value] == 1:
+            _write(candidates[found], kinds[1 - asked, item], value, UNUSED, item, UNUSED)
+            found += 1
+    return found
+
+
+@numba.njit(cache=True)
+def _list_comparisons(totals: NDArray[np.int64], candidates: NDArray[np.int64]) -> int:
+    """List "are there more key than ball objects ?" for every two kinds; a tie is a no."""
+    found = 0
+    for first in range(len(totals)):
+        for second in range(len(totals)):
+            if first != second:
+                more = 1 if totals[first] > totals[second] else 0
+                _write(candidates[found], more, first, second, UNUSED, UNUSED)
+                found += 1
+    return found
+
+
+@numba.njit(cache=True)
+def _list_neighbours(
+    asked: int,
+    objects: NDArray[np.uint8],
+    kinds: NDArray[np.int64],
+    totals: NDArray[np.int64],
+    candidates: NDArray[np.int64],
+) -> int:
+    """List "what is the colour of the key near the ball ?" for every landmark that is the only one
+    of its shape and has exactly one object of the asked kind near it, itself not counted."""
+    found = 0
+    for landmark in range(len(objects)):
+        if totals[_SHAPE, kinds[_SHAPE, landmark]] != 1:
+            continue
+        row, column = objects[landmark, ROW], objects[landmark, COLUMN]
+        for referent in range(len(objects)):
+            if referent == landmark or not _is_near(objects[referent], row, column):
+                continue
+            value = kinds[asked, referent]
+            if _count_near(objects, kinds[asked], value, row, column, landmark) == 1:
+                answer, second = kinds[1 - asked, referent], kinds[_SHAPE, landmark]
+                _write(candidates[found], answer, value, second, referent, landmark)
+                found += 1
+    return found
+
+
+@numba.njit(cache=True)
+def _is_near(item: NDArray[np.uint8], row: int, column: int) -> bool:
+    # Rows and columns of objects are unsigned: their differences must not be.
+    down, right = np.int64(item[ROW]) - np.int64(row), np.int64(item[COLUMN]) - np.int64(column)
+    return bool(max(abs(down), abs(right)) <= NEAR_DISTANCE)
+
+
+@numba.njit(cache=True)
+def _count_near(
+    objects: NDArray[np.uint8],
+    kinds: NDArray[np.int64],
+    value: int,
+    row: int,
+    column: int,
+    landmark: int,
+) -> int:
+    """Count the objects of a kind near a cell, without the landmark."""
+    count = 0
+    for item in range(len(objects)):
+        if item != landmark and kinds[item] == value and _is_near(objects[item], row, column):
+            count += 1
+    return count
+
+
+@numba.njit(cache=True)
+def _choose(answers: NDArray[np.int64], family: int, state: np.uint64) -> int:
+    """Draw an answer, then a candidate with this answer; give its position, or -1 for none.
+
+    Yes and no are drawn with equal chances even where the room admits only one of them: turning to
+    the other one would make it the more frequent.
+    """
+    if len(answers) == 0:
+        return -1
+    tally = np.zeros(max(2, answers.max() + 1), np.int64)
+    for answer in answers:
+        tally[answer] += 1
+    if family in (_EXISTENCE, _COMPARISON):
+        wanted, state = below(state, 2)
+    else:
+        possible = np.flatnonzero(tally)
+        position, state = below(state, len(possible))
+        wanted = possible[position]
+    if tally[wanted] == 0:
+        return -1
+    remaining, state = below(state, tally[wanted])
+    for candidate in range(len(answers)):
+        if answers[candidate] == wanted:
+            if remaining == 0:
+                return candidate
+            remaining -= 1
+    return -1
+
+
+@numba.njit(cache=True)
+def _judge(
+    family: int,
+    asked: int,
+    question: NDArray[np.int64],
+    cells: NDArray[np.uint8],
+    seen_at: NDArray[np.int16],
+    objects: NDArray[np.uint8],
+    kinds: NDArray[np.int64],
+    ages: NDArray[np.int64],
+) -> tuple[bool, int]:
+    """Decide whether a question is answerable and, if so, give its steps since seen.
+
+    These are the age of the stalest object that the answer rests on; of the freshest where one
+    instance is enough; of the sensed ones where a comparison is decided before all were sensed; of
+    the referent alone where the landmark's place was deduced.
+    """
+    if family == _ATTRIBUTE:
+        age = ages[question[_REFERENT]]
+        return age != NEVER, age
+    if family == _NEAR:
+        return _judge_near(asked, question, cells, seen_at, objects, kinds, ages)
+    unsensed = np.sum(ages == NEVER)
+    first, freshest, stalest = _sensed(kinds[asked], ages, question[_FIRST])
+    if family == _EXISTENCE:
+        return first > 0 or unsensed == 0, freshest
+    if family == _COUNT:
+        return unsensed == 0, stalest
+    second, _, stalest_second = _sensed(kinds[asked], ages, question[_SECOND])
+    decided = first - second > unsensed or first + unsensed <= second
+    return decided, max(stalest, stalest_second)
+
+
+@numba.njit(cache=True)
+def _sensed(kinds: NDArray[np.int64], ages: NDArray[np.int64], value: int) -> tuple[int, int, int]:
+    """Count the sensed objects of a kind; give the age of the freshest and of the stalest."""
+    count, freshest, stalest = 0, NOT_SEEN, NOT_SEEN
+    for item in range(len(ages)):
+        if kinds[item] == value and ages[item] != NEVER:
+            freshest = ages[item] if count == 0 else min(freshest, ages[item])
+            stalest = max(stalest, ages[item])
+            count += 1
+    return count, freshest, stalest
+
+
+@numba.njit(cache=True)
+def _judge_near(
+    asked: int,
+    question: NDArray[np.int64],
+    cells: NDArray[np.uint8],
+    seen_at: NDArray[np.int16],
+    objects: NDArray[np.uint8],
+    kinds: NDArray[np.int64],
+    ages: NDArray[np.int64],
+) -> tuple[bool, int]:
+    """`_judge` for near questions. The deduction takes the walls as known."""
+    referent_age, landmark_age = ages[question[_REFERENT]], ages[question[_LANDMARK]]
+    if referent_age == NEVER:
+        return False, NOT_SEEN
+    if landmark_age != NEVER:
+        return True, max(referent_age, landmark_age)
+    # Rows of `places` have the first two columns of `objects`.
+    places = np.argwhere((cells[:, :, WHAT] != WALL) & (seen_at == NEVER))
+    sensed = np.flatnonzero(ages != NEVER)
+    for place in range(len(places)):
+        if not _agrees(
+            place, asked, question, places, objects[sensed], kinds[:, sensed], len(ages)
+        ):
+            return False, NOT_SEEN
+    return True, referent_age
+
+
+@numba.njit(cache=True)
+def _agrees(
+    landmark: int,
+    asked: int,
+    question: NDArray[np.int64],
+    places: NDArray[np.int64],
+    sensed: NDArray[np.uint8],
+    kinds: NDArray[np.int64],
+    object_count: int,
+) -> bool:
+    """Would an unsensed landmark in place number `landmark` allow only the true answer?
+
+    With one sensed candidate near that place, its property is the answer. With more the
+    presupposition fails. With none, the referent is an unsensed object too, which may have any
+    property, provided that there is one and that it has a place nearby.
+    """
+    row, column = places[landmark, ROW], places[landmark, COLUMN]
+    candidates, agreeing = 0, 0
+    for item in range(len(sensed)):
+        if kinds[asked, item] == question[_FIRST] and _is_near(sensed[item], row, column):
+            candidates += 1
+            agreeing += kinds[1 - asked, item] == question[_ANSWER]
+    if candidates > 0:
+        return candidates > 1 or agreeing == 1
+    if object_count - len(sensed) < 2:
+        return True
+    for place in range(len(places)):
+        if place != landmark and _is_near(places[place], row, column):
+            return False
+    return True

@@ -1,0 +1,137 @@
+"""Pictures of a room, for people: in colours, and as a map in letters.
+
+What the agent sees now is bright, the rest of the room dim. A green dot marks the objects that were
+reached since the last refresh.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from groundling.envs.rooms.glyphs import RGB, SUPERSAMPLING, glyph
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.world import WALL, WHAT, World
+
+TILE = 40
+"""Side of a cell in a picture, in pixels, unless told otherwise."""
+
+FLOOR_COLOURS: tuple[RGB, RGB] = ((242, 234, 218), (234, 225, 207))
+WALL_COLOUR: RGB = (86, 94, 116)
+AGENT_COLOUR: RGB = (44, 46, 58)
+REACHED_COLOUR: RGB = (40, 168, 92)
+SHADE: RGB = (44, 48, 66)
+DIMMED = 0.42
+"""How far what the agent does not see is blended into the shade, in 0 … 1."""
+
+
+def draw_room(
+    world: World, room: int, options: RoomsOptions, tile: int = TILE
+) -> NDArray[np.uint8]:
+    """Draw one room with its outer walls.
+
+    Gives uint8 [(size + 2) · tile, (size + 2) · tile, 3], red, green, blue.
+    """
+    inside = _inside(options)
+    walls = world.cells[room][inside][..., WHAT] == WALL
+    picture = Image.fromarray(_draw_ground(walls, tile))
+    corner = options.margin - 1
+    for number in range(world.object_count[room]):
+        row, column, shape, colour, size = world.objects[room, number].tolist()
+        sprite = glyph(
+            options.shape_names[shape],
+            options.colour_names[colour],
+            round(tile * _share_of_tile(size, options.sizes)),
+        )
+        _paste(picture, sprite, row - corner, column - corner, tile)
+    _dim(picture, world.seen_at[room][inside] != world.elapsed[room], tile)
+    for row, column in world.objects[room, world.reached[room], :2].tolist():
+        _paste(picture, _reached_mark(tile), row - corner, column - corner, tile)
+    row, column, direction = world.agent[room].tolist()
+    _paste(picture, _agent_sprite(direction, tile), row - corner, column - corner, tile)
+    return np.array(picture)
+
+
+def describe_room(world: World, room: int, options: RoomsOptions) -> str:
+    """Draw one room in letters: `#` wall, `.` floor that is seen now, `>v<^` the agent.
+
+    Objects are letters, explained below the map, each with a `*` if it has been reached.
+    """
+    inside = _inside(options)
+    corner = options.margin - 1
+    walls = world.cells[room][inside][..., WHAT] == WALL
+    seen = world.seen_at[room][inside] == world.elapsed[room]
+    letters = np.where(walls, "#", np.where(seen, ".", " "))
+    legend = []
+    for number in range(world.object_count[room]):
+        row, column, shape, colour, size = world.objects[room, number].tolist()
+        letter = chr(ord("a") + number)
+        letters[row - corner, column - corner] = letter
+        words = (options.size_names[size], options.colour_names[colour], options.shape_names[shape])
+        legend.append(f"{letter} {' '.join(words)}{' *' if world.reached[room, number] else ''}")
+    row, column, direction = world.agent[room].tolist()
+    letters[row - corner, column - corner] = ">v<^"[direction]
+    return "\n".join(["".join(line) for line in letters] + legend)
+
+
+def _inside(options: RoomsOptions) -> tuple[slice, slice]:
+    """Give the part of the padded grid that is worth showing: the interior and one ring of wall."""
+    shown = slice(options.margin - 1, options.margin + options.size + 1)
+    return shown, shown
+
+
+def _draw_ground(walls: NDArray[np.bool_], tile: int) -> NDArray[np.uint8]:
+    """Give floor and walls, uint8 [rows · tile, columns · tile, 3]."""
+    rows, columns = np.indices(walls.shape)
+    colours: NDArray[np.uint8] = np.array(FLOOR_COLOURS, np.uint8)[(rows + columns) % 2]
+    colours[walls] = WALL_COLOUR
+    return colours.repeat(tile, axis=0).repeat(tile, axis=1)
+
+
+def _dim(picture: Image.Image, hidden: NDArray[np.bool_], tile: int) -> None:
+    """Blend the hidden cells into the shade."""
+    opacity = np.where(hidden, round(255 * DIMMED), 0).astype(np.uint8)
+    mask = Image.fromarray(opacity.repeat(tile, axis=0).repeat(tile, axis=1))
+    picture.paste(SHADE, (0, 0), mask)
+
+
+def _paste(picture: Image.Image, sprite: Image.Image, row: int, column: int, tile: int) -> None:
+    """Put a sprite into the middle of a cell."""
+    gap = (tile - sprite.width) // 2
+    picture.paste(sprite, (column * tile + gap, row * tile + gap), sprite)
+
+
+def _share_of_tile(size: int, sizes: int) -> float:
+    """Give how much of a cell's side an object fills: in between if there is but one size."""
+    return 0.84 if sizes == 1 else (0.56, 0.94)[size]
+
+
+@lru_cache
+def _agent_sprite(direction: int, tile: int) -> Image.Image:
+    """Give the agent, an arrow head, RGBA."""
+    side = tile * SUPERSAMPLING
+    sprite = Image.new("RGBA", (side, side))
+    pen = ImageDraw.Draw(sprite)
+    arrow = [(0.84, 0.5), (0.2, 0.18), (0.34, 0.5), (0.2, 0.82)]
+    points = [(x * side, y * side) for x, y in arrow]
+    pen.polygon(points, fill=AGENT_COLOUR)
+    pen.line(
+        [*points, points[0], points[1]],
+        fill=(255, 255, 255),
+        width=round(0.06 * side),
+        joint="curve",
+    )
+    turned = sprite.rotate(-90 * direction)
+    return turned.resize((tile, tile), Image.Resampling.LANCZOS)
+
+
+@lru_cache
+def _reached_mark(tile: int) -> Image.Image:
+    """Give the dot in a cell's corner that says its object has been reached, RGBA."""
+    side = tile * SUPERSAMPLING
+    sprite = Image.new("RGBA", (side, side))
+    corners = [round(part * side) for part in (0.72, 0.06, 0.94, 0.28)]
+    pen = ImageDraw.Draw(sprite)
+    pen.ellipse(corners, fill=REACHED_COLOUR, outline=(255, 255, 255), width=round(0.035 * side))
+    return sprite.resize((tile, tile), Image.Resampling.LANCZOS)

@@ -1,0 +1,146 @@
+"""`RoomsEnv`: one room, for people, checkers and other people's trainers.
+
+It runs the kernels of `RoomsVectorEnv` on a batch of one, so both give the same episodes step for
+step. The vector environment is the fast one.
+"""
+
+from operator import index
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+
+from groundling.envs.rooms.kernels import (
+    ACTIONS,
+    Arrays,
+    begin_rooms,
+    look_around,
+    sight_of,
+    step_rooms,
+)
+from groundling.envs.rooms.layout import empty_world, rules_of
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.render import describe_room, draw_room
+from groundling.envs.rooms.world import FIRST_SHAPE
+
+RENDER_MODES = ["rgb_array", "ansi"]
+RENDER_FPS = 8
+LARGEST_SEED = 2**63 - 1
+
+
+def observation_space_of(options: RoomsOptions) -> spaces.Dict:
+    """Give the space of one room's observations.
+
+    `view`: uint8 [V, V, 3] (what, colour, size), `high` the largest code in each channel.
+    `direction`: 0 east, 1 south, 2 west, 3 north; only with a compass.
+    """
+    V = options.view_size
+    largest = [
+        FIRST_SHAPE + len(options.shape_names) - 1,
+        len(options.colour_names),
+        len(options.size_names),
+    ]
+    high = np.broadcast_to(np.array(largest, np.uint8), (V, V, 3))
+    parts: dict[str, spaces.Space[Any]] = {"view": spaces.Box(0, high, dtype=np.uint8)}
+    if options.compass:
+        parts["direction"] = spaces.Discrete(4)
+    return spaces.Dict(parts)
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise ValueError for a render mode that rooms do not have."""
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(f"render_mode={render_mode!r}, expected one of {', '.join(RENDER_MODES)}")
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that a room cannot store."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"seed={seed}, expected an integer from 0 to 2**63 - 1")
+
+
+class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
+    """One room of the explore task.
+
+    Keywords are the fields of `RoomsOptions`; a wrong one raises ValueError. Actions: 0 turn left,
+    1 turn right, 2 forward, 3 interact. Episodes are truncated after `episode_length` steps and
+    never terminate. `reset(seed=s)` begins episode 0 of seed s, `reset()` the next episode.
+    """
+
+    metadata = {"render_modes": RENDER_MODES, "render_fps": RENDER_FPS}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
+        self.rooms = RoomsOptions.from_keywords(options)
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        self.observation_space = observation_space_of(self.rooms)
+        self.action_space = spaces.Discrete(ACTIONS)
+        self.world = empty_world(1, self.rooms)
+        self._arrays: Arrays = tuple(self.world)
+        self._rules = tuple(rules_of(self.rooms))
+        self._sight = tuple(sight_of(self.rooms))
+        self._seeded = False
+        self._running = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode. Without a seed it is the next one; at first, one of a fresh seed."""
+        super().reset(seed=seed, options=options)
+        if seed is None and self._seeded:
+            self.world.episode[0] += 1
+        else:
+            fresh = int(self.np_random.integers(LARGEST_SEED)) if seed is None else seed
+            check_seed(fresh)
+            self.world.seed[0] = fresh
+            self.world.episode[0] = 0
+        self._seeded = self._running = True
+        begin_rooms(self._arrays, self._rules, np.ones(1, np.bool_))
+        views = self._empty_views()
+        look_around(self._arrays, self._sight, views)
+        return self._observation(views), {}
+
+    def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Act once. Raises ResetNeeded if no episode is under way.
+
+        An action that is not 0 … 3 is a ValueError, one that is no integer a TypeError.
+        """
+        if not self._running:
+            raise ResetNeeded("call reset() first: no episode is under way")
+        views, final_views = self._empty_views(), self._empty_views()
+        rewards, truncations = np.empty(1), np.empty(1, np.bool_)
+        step_rooms(
+            self._arrays,
+            self._rules,
+            self._sight,
+            np.full(1, index(action), np.int64),
+            False,
+            views,
+            final_views,
+            np.empty(1, np.int64),
+            rewards,
+            truncations,
+        )
+        truncated = bool(truncations[0])
+        self._running = not truncated
+        return self._observation(views), float(rewards[0]), False, truncated, {}
+
+    def render(self) -> Any:
+        """Give a picture, uint8 [height, width, 3], or with `ansi` a map in letters."""
+        if self.render_mode is None:
+            return None
+        if self.render_mode == "ansi":
+            return describe_room(self.world, 0, self.rooms)
+        return draw_room(self.world, 0, self.rooms)
+
+    def _empty_views(self) -> NDArray[np.uint8]:
+        return np.empty((1, self.rooms.view_size, self.rooms.view_size, 3), np.uint8)
+
+    def _observation(self, views: NDArray[np.uint8]) -> dict[str, Any]:
+        observation: dict[str, Any] = {"view": views[0]}
+        if self.rooms.compass:
+            observation["direction"] = np.int64(self.world.agent[0, 2])
+        return observation

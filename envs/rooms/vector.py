@@ -1,0 +1,228 @@
+"""`RoomsVectorEnv`: a batch of rooms stepped by compiled kernels, a Gymnasium vector environment.
+
+Autoreset is SAME_STEP: the observation after the last step of an episode is the next episode's
+first, and the last one is in `info["final_obs"]`, as `gymnasium.vector.SyncVectorEnv` gives them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from groundling.envs.questions import Questions
+from groundling.envs.rooms.explorer import explorer_actions
+from groundling.envs.rooms.kernels import (
+    ACTIONS,
+    Arrays,
+    begin_rooms,
+    look_around,
+    sight_of,
+    step_rooms,
+)
+from groundling.envs.rooms.layout import empty_world, rules_of
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.questions import QUESTION_TYPES, sample_questions
+from groundling.envs.rooms.render import describe_room, draw_room
+from groundling.envs.rooms.single import (
+    LARGEST_SEED,
+    RENDER_FPS,
+    RENDER_MODES,
+    check_render_mode,
+    check_seed,
+    observation_space_of,
+)
+from groundling.envs.vocabulary import VOCABULARY, Vocabulary
+
+Observation = dict[str, NDArray[Any]]
+
+
+class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
+    """B rooms of the explore task.
+
+    Keywords are the fields of `RoomsOptions`; a wrong one raises ValueError. Actions, int [B]:
+    0 turn left, 1 turn right, 2 forward, 3 interact. Observations: `view` uint8 [B, V, V, 3] and,
+    with a compass, `direction` int64 [B]; new arrays every step. Episodes are truncated after
+    `episode_length` steps and never terminate.
+    """
+
+    metadata = {  # noqa: RUF012
+        "render_modes": RENDER_MODES,
+        "render_fps": RENDER_FPS,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}, expected at least 1")
+        self.rooms = RoomsOptions.from_keywords(options)
+        check_render_mode(render_mode)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.single_observation_space = observation_space_of(self.rooms)
+        self.single_action_space = spaces.Discrete(ACTIONS)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.world = empty_world(num_envs, self.rooms)
+        self._arrays: Arrays = tuple(self.world)
+        self._rules = tuple(rules_of(self.rooms))
+        self._sight = tuple(sight_of(self.rooms))
+        self._seeded = np.zeros(num_envs, np.bool_)
+        self._final_views = self._empty_views()
+        self._final_directions = np.empty(num_envs, np.int64)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode in every room, or where `options["reset_mask"]` (bool [B]) is true.
+
+        With a seed s room i begins episode 0 of seed s + i, with a sequence that of its own seed.
+        A room without a seed begins its next episode; at first, one of a fresh seed.
+        """
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        chosen = self._chosen_rooms(options)
+        for room, room_seed in enumerate(self._seeds(seed)):
+            if not chosen[room]:
+                continue
+            if room_seed is None and self._seeded[room]:
+                self.world.episode[room] += 1
+                continue
+            fresh = int(self.np_random.integers(LARGEST_SEED)) if room_seed is None else room_seed
+            check_seed(fresh)
+            self.world.seed[room] = fresh
+            self.world.episode[room] = 0
+        self._seeded |= chosen
+        begin_rooms(self._arrays, self._rules, chosen)
+        return self.observe(), {}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Act once in every room. Raises ValueError unless actions are [B] integers 0 … 3.
+
+        Gives observation, rewards float64 [B], terminations and truncations bool [B], and info.
+        """
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
+            given = f"{actions.dtype} {actions.shape}"
+            raise ValueError(f"actions are {given}, expected integers ({self.num_envs},)")
+        views = self._empty_views()
+        rewards = np.empty(self.num_envs)
+        truncations = np.empty(self.num_envs, np.bool_)
+        ended = step_rooms(
+            self._arrays,
+            self._rules,
+            self._sight,
+            np.ascontiguousarray(actions, np.int64),
+            True,
+            views,
+            self._final_views,
+            self._final_directions,
+            rewards,
+            truncations,
+        )
+        info = self._final_info(truncations) if ended else {}
+        terminations = np.zeros(self.num_envs, np.bool_)
+        return self._observation(views), rewards, terminations, truncations, info
+
+    def observe(self) -> Observation:
+        """Give the current observation again, in new arrays."""
+        views = self._empty_views()
+        look_around(self._arrays, self._sight, views)
+        return self._observation(views)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words of questions and answers."""
+        return VOCABULARY
+
+    @property
+    def question_types(self) -> tuple[str, ...]:
+        """Give the names of the question types; `Questions.type` counts in them."""
+        return QUESTION_TYPES
+
+    def ask(self, generator: np.random.Generator) -> Questions:
+        """Give questions about the rooms as they are now, with the oracle's answers."""
+        return sample_questions(self.world, self.rooms, generator)
+
+    def explorer_actions(self) -> NDArray[np.int64]:
+        """Give [B] the action with which a shortest path to an object not yet reached begins."""
+        return explorer_actions(self.world)
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Give copies of all arrays that determine what happens next."""
+        return {name: array.copy() for name, array in self.world._asdict().items()}
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from a state that `get_state` gave. Raises ValueError if it is of other rooms."""
+        arrays = self.world._asdict()
+        if state.keys() != arrays.keys():
+            raise ValueError(f"state has {sorted(state)}, expected {sorted(arrays)}")
+        for name, array in arrays.items():
+            if state[name].shape != array.shape or state[name].dtype != array.dtype:
+                given = f"{state[name].dtype} {state[name].shape}"
+                raise ValueError(
+                    f"state[{name!r}] is {given}, expected {array.dtype} {array.shape}"
+                )
+        for name, array in arrays.items():
+            array[...] = state[name]
+        self._seeded[:] = True
+
+    def render(self) -> Any:
+        """Give a tuple of B pictures, uint8 [height, width, 3], or with `ansi` of B texts."""
+        if self.render_mode is None:
+            return None
+        draw = describe_room if self.render_mode == "ansi" else draw_room
+        return tuple(draw(self.world, room, self.rooms) for room in range(self.num_envs))
+
+    def _empty_views(self) -> NDArray[np.uint8]:
+        V = self.rooms.view_size
+        return np.empty((self.num_envs, V, V, 3), np.uint8)
+
+    def _observation(self, views: NDArray[np.uint8]) -> Observation:
+        if not self.rooms.compass:
+            return {"view": views}
+        return {"direction": self.world.agent[:, 2].astype(np.int64), "view": views}
+
+    def _final_info(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
+        """Give the last observations of the episodes that ended, as SyncVectorEnv does."""
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for room in np.flatnonzero(ended):
+            final_obs[room] = {"view": self._final_views[room].copy()}
+            if self.rooms.compass:
+                final_obs[room]["direction"] = self._final_directions[room]
+        return {
+            "final_obs": final_obs,
+            "_final_obs": ended.copy(),
+            "final_info": {},
+            "_final_info": ended.copy(),
+        }
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int):
+            return [seed + room for room in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds, expected {self.num_envs}: one for each room")
+        return seed
+
+    def _chosen_rooms(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
+        """Give the rooms to reset as a mask [B]."""
+        if options is None or "reset_mask" not in options:
+            return np.ones(self.num_envs, np.bool_)
+        mask = options["reset_mask"]
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"options['reset_mask'] is {mask!r}, expected a bool array")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"options['reset_mask'] is {mask}, "
+                f"expected shape ({self.num_envs},) and at least one true"
+            )
+        return mask

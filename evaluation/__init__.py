@@ -1,0 +1,1 @@
+"""What an agent earned, what it knows, and a report that shows both."""

@@ -1,0 +1,210 @@
+"""Films: a room walked through, and beside it a question and the agent's answer, as a GIF."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from groundling.agents.generators import named_generator, named_seed
+from groundling.agents.probe import Probe
+from groundling.envs.questions import NOT_SEEN, Questions, QuestionSource
+from groundling.envs.vocabulary import Vocabulary
+from groundling.evaluation.probing import load_probe
+from groundling.evaluation.walks import Reader, at_random, by_agent, by_explorer, walk
+from groundling.training.config import EnvironmentConfig
+from groundling.training.environments import make_environment
+from groundling.training.run import RunDirectory, load_agent, resolve_device
+from groundling.training.seeds import environment_seed
+
+FRAME_MILLISECONDS = 280
+QUESTION_STEPS = 7
+"""Steps for which a question stays on the screen."""
+PANEL_WIDTH = 340
+MARGIN = 20
+INK, FAINT, RIGHT, WRONG, PAPER = "#22252e", "#7a8090", "#1d8a4f", "#c2412d", "#fbfaf7"
+
+
+@dataclass
+class Interview:
+    """What stands beside the picture: a question that stays a while, and today's answer to it."""
+
+    question: str
+    truth: str
+    age: str
+    answers: list[tuple[str, float]]
+
+
+def film_run(
+    run_dir: Path | str, file: Path | str, *, steps: int = 64, seed: int = 0, device: str = "cpu"
+) -> Path:
+    """Films a trained agent in a room it never met; if it was probed, with questions and answers.
+
+    Args:
+        run_dir: of the run.
+        file: the GIF to write.
+        steps: how long.
+        seed: which room, and which actions are drawn.
+        device: of the agent.
+    """
+    run = RunDirectory(run_dir)
+    agent, config = load_agent(run_dir, device=device)
+    environment = make_environment(config.env, num_envs=1, render_mode="rgb_array")
+    reader = Reader(agent, 1)
+    source = environment.unwrapped
+    interviewer = None
+    if isinstance(source, QuestionSource):
+        probe = load_probe(run, agent, len(source.vocabulary))
+        if probe is not None:
+            interviewer = _Interviewer(source, reader, probe.to(resolve_device(device)), seed)
+    choose = by_agent(reader, named_generator(seed, "film", resolve_device(device)))
+    frames, earned = [], 0.0
+    rows = walk(
+        environment,
+        seed=environment_seed("evaluation") + seed,
+        choose=choose,
+        readers=(reader,),
+        device=device,
+    )
+    for step, row in zip(range(steps), rows, strict=False):
+        # A film that runs into the next episode starts to count anew.
+        earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
+        picture = cast(Any, environment.render())[0]
+        interview = interviewer.ask(step) if interviewer else None
+        frames.append(_frame(picture, f"step {step}", f"return {earned:.0f}", interview))
+    environment.close()
+    return write_gif(frames, file)
+
+
+def film_environment(
+    config: EnvironmentConfig, file: Path | str, *, steps: int = 64, seed: int = 0
+) -> Path:
+    """Films an environment: the scripted explorer walks where there is one, else chance."""
+    environment = make_environment(config, num_envs=1, render_mode="rgb_array")
+    if config.is_rooms:
+        choose = by_explorer(environment)
+    else:
+        choose = at_random(environment, np.random.default_rng(named_seed(seed, "film")))
+    frames, earned = [], 0.0
+    for step, row in zip(range(steps), walk(environment, seed=seed, choose=choose), strict=False):
+        earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
+        picture = cast(Any, environment.render())[0]
+        frames.append(_frame(picture, f"step {step}", f"return {earned:.0f}", None))
+    environment.close()
+    return write_gif(frames, file)
+
+
+class _Interviewer:
+    """Asks the one agent of a film, now and then, about what it saw longest ago."""
+
+    def __init__(self, source: QuestionSource, reader: Reader, probe: Probe, seed: int) -> None:
+        self.source = source
+        self.reader = reader
+        self.probe = probe
+        self.generator = np.random.default_rng(named_seed(seed, "interview"))
+        self.asked: Questions | None = None
+
+    def ask(self, step: int) -> Interview | None:
+        """The question of the moment and the answer of this step; None before anything is known."""
+        if step % QUESTION_STEPS == 0:
+            self.asked = self._oldest(self.source.ask(self.generator))
+        if self.asked is None:
+            return None
+        vocabulary = self.source.vocabulary
+        age = int(self.asked.steps_since_seen[0])
+        return Interview(
+            question=self.asked.text(0, vocabulary),
+            truth=self.asked.answer_text(0, vocabulary),
+            age=f"last seen {age} steps before asking" if age > 0 else "in view when asked",
+            answers=self._answers(self.asked, vocabulary),
+        )
+
+    def _oldest(self, questions: Questions) -> Questions | None:
+        """The answerable question whose object was seen longest ago."""
+        known = questions[questions.answerable & (questions.steps_since_seen != NOT_SEEN)]
+        if not len(known):
+            return None
+        return known[np.array([int(known.steps_since_seen.argmax())])]
+
+    @torch.no_grad()
+    def _answers(self, question: Questions, vocabulary: Vocabulary) -> list[tuple[str, float]]:
+        """The three likeliest answers with their probabilities."""
+        belief = self.reader.state.belief
+        tokens = torch.from_numpy(question.tokens).to(belief.device)
+        likely = self.probe(belief, tokens).softmax(-1)[0].topk(3)
+        words = [vocabulary.decode(index.view(1).cpu().numpy()) for index in likely.indices]
+        return list(zip(words, likely.values.tolist(), strict=True))
+
+
+def _frame(
+    picture: NDArray[np.uint8], left: str, right: str, interview: Interview | None
+) -> Image.Image:
+    """A picture, a caption under it, and an interview beside it."""
+    height, width = picture.shape[:2]
+    total = width + (PANEL_WIDTH if interview is not None else 0)
+    frame = Image.new("RGB", (total, height + 34), PAPER)
+    frame.paste(Image.fromarray(picture), (0, 0))
+    pen = ImageDraw.Draw(frame)
+    font = ImageFont.load_default(15)
+    pen.text((10, height + 8), left, INK, font)
+    pen.text((width - 10, height + 8), right, INK, font, anchor="ra")
+    if interview is not None:
+        _draw_interview(pen, interview, width + MARGIN, PANEL_WIDTH - 2 * MARGIN)
+    return frame
+
+
+def _draw_interview(pen: ImageDraw.ImageDraw, interview: Interview, left: int, width: int) -> None:
+    large, small = ImageFont.load_default(19), ImageFont.load_default(14)
+    top = MARGIN
+    for line in _wrapped(interview.question.replace(" ?", "?"), large, width):
+        pen.text((left, top), line, INK, large)
+        top += 25
+    pen.text((left, top + 4), interview.age, FAINT, small)
+    top += 40
+    for word, probability in interview.answers:
+        colour = RIGHT if word == interview.truth else WRONG
+        pen.text((left, top), word, colour, large)
+        pen.text((left + width, top + 3), f"{probability:.0%}", FAINT, small, anchor="ra")
+        bar = (left, top + 26, left + max(2, round(width * probability)), top + 31)
+        pen.rectangle(bar, fill=colour)
+        top += 46
+    pen.text((left, top + 4), f"truth: {interview.truth}", INK, small)
+
+
+def _wrapped(text: str, font: Any, width: int) -> list[str]:
+    """Lines no wider than `width` pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def write_gif(frames: list[Image.Image], file: Path | str) -> Path:
+    """Writes frames as an endless GIF, under a temporary name first."""
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Frames of one film may differ in width (an interview begins); a GIF's may not.
+    size = (max(one.width for one in frames), max(one.height for one in frames))
+    sheets = []
+    for one in frames:
+        sheet = Image.new("RGB", size, PAPER)
+        sheet.paste(one, (0, 0))
+        sheets.append(sheet.quantize(128))
+    temporary = path.with_name(path.name + ".tmp")
+    sheets[0].save(
+        temporary,
+        format="GIF",
+        save_all=True,
+        append_images=sheets[1:],
+        duration=FRAME_MILLISECONDS,
+        loop=0,
+    )
+    temporary.replace(path)
+    return path

@@ -1,0 +1,389 @@
+"""Post-hoc probing: what a frozen agent's memory can answer, beside what needs no memory at all.
+
+The agent is frozen and taken through rooms it never met. At random moments all rooms are asked
+questions; the beliefs of that moment, the questions and the true answers are the data of a decoder.
+Rooms for fitting, for stopping and for scoring are distinct. Every row of the table answers the
+same questions about the same moments of the same walks:
+
+agent            the decoder reads the trained agent's belief
+untrained agent  the same agent before its first update: what a random recurrent net carries along
+question only    the decoder reads a constant: what the questions give away
+majority         the most frequent answer of each question type
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from groundling.agents.agent import Agent
+from groundling.agents.generators import initialised_by, named_generator, named_seed
+from groundling.agents.probe import DecoderName, Probe, answer_loss
+from groundling.envs.errors import UserError
+from groundling.envs.questions import (
+    QUESTION_LENGTH,
+    Questions,
+    QuestionSource,
+    balance,
+    concatenate,
+)
+from groundling.evaluation.walks import Reader, by_agent, by_explorer, walk
+from groundling.training.checkpoint import load_checkpoint, save_checkpoint
+from groundling.training.config import TrainConfig
+from groundling.training.environments import make_environment
+from groundling.training.progress import progress
+from groundling.training.run import RunDirectory, load_agent, resolve_device, write_text
+from groundling.training.seeds import Purpose, environment_seed
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How a frozen agent is questioned. The defaults are the protocol; `--quick` is a look."""
+
+    rooms: int = 30_000
+    """Distinct rooms the decoder is fitted on."""
+    validation_rooms: int = 2_000
+    """Distinct rooms that decide which pass of the decoder is kept."""
+    test_rooms: int = 5_000
+    """Distinct rooms the table is scored on."""
+    ask_every: int = 20
+    """Steps between two moments of questions, on average."""
+    walker: Literal["explorer", "agent"] = "explorer"
+    """Who chooses the path: the scripted explorer (the same for all agents), or the agent."""
+    decoder: DecoderName = "mlp"
+    """A perceptron, or the LSTM of Das et al. 2020."""
+    size: int = 512
+    """Width of the decoder."""
+    passes: int = 4
+    """Passes over the questions, at the most."""
+    batch: int = 512
+    """Questions per update of the decoder."""
+    learning_rate: float = 1e-3
+    """Adam's step size at the first update; it falls to 0 along a cosine."""
+    seed: int = 0
+    """Of the decoder's weights and order of questions."""
+
+    def __post_init__(self) -> None:
+        for field in ("rooms", "validation_rooms", "test_rooms", "ask_every", "passes", "batch"):
+            value = getattr(self, field)
+            if value < 1:
+                raise UserError(f"{field.replace('_', '-')} is {value}; expected at least 1")
+
+
+QUICK = ProbeSettings(rooms=6_000, validation_rooms=1_000, test_rooms=3_000, passes=3)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Questions with the beliefs they are asked of. N questions about S moments of rooms."""
+
+    beliefs: Mapping[str, Tensor]
+    """By agent, [S, belief size] float32, on the CPU."""
+    questions: Questions
+    """N; `world` is the index into S."""
+
+    def question(self, name: str, vocabulary_of: QuestionSource, position: int) -> str:
+        """One question in words."""
+        return self.questions.text(position, vocabulary_of.vocabulary)
+
+
+def collect_examples(
+    agents: Mapping[str, Agent],
+    config: TrainConfig,
+    purpose: Purpose,
+    rooms: int,
+    settings: ProbeSettings,
+    *,
+    device: torch.device,
+    shown: bool = True,
+) -> Examples:
+    """Takes all agents along the same walks through `rooms` rooms and asks on the way.
+
+    Args:
+        agents: by name; the first one walks if the settings say so.
+        config: of the run: which world.
+        purpose: decides the rooms; no two purposes share one.
+        rooms: how many distinct ones, at least.
+        settings: walker and moments.
+        device: of the agents.
+        shown: whether to show progress.
+
+    Returns:
+        The examples; answers are balanced (see `envs.questions.balance`).
+    """
+    environment = make_environment(config.env, num_envs=min(rooms, 512))
+    batch = environment.num_envs
+    source = cast(QuestionSource, environment.unwrapped)
+    readers = {name: Reader(agent, batch) for name, agent in agents.items()}
+    generator = np.random.default_rng(named_seed(settings.seed, purpose))
+    if settings.walker == "explorer":
+        choose = by_explorer(environment)
+    else:
+        draws = named_generator(settings.seed, f"walk {purpose}", device)
+        choose = by_agent(next(iter(readers.values())), draws)
+    beliefs: dict[str, list[Tensor]] = {name: [] for name in readers}
+    asked: list[Questions] = []
+    entered = 0
+    with progress(f"rooms to {purpose}", rooms, shown=shown) as advance:
+        for row in walk(
+            environment,
+            seed=environment_seed(purpose),
+            choose=choose,
+            readers=tuple(readers.values()),
+            device=device,
+        ):
+            starting = int(row.is_first.sum())
+            # Rooms entered beyond the number wanted are not asked about: the last ones are whole.
+            if starting and entered >= rooms:
+                break
+            entered += starting
+            advance(entered - batch)
+            if generator.random() < 1.0 / settings.ask_every:
+                questions = source.ask(generator)
+                moment = len(asked) * batch
+                asked.append(dataclasses.replace(questions, world=questions.world + moment))
+                for name, reader in readers.items():
+                    beliefs[name].append(reader.state.belief.cpu())
+        advance(rooms)
+    environment.close()
+    if not asked:
+        raise UserError(
+            f"ask-every is {settings.ask_every}, so that no question was asked in {entered} rooms; "
+            "expected fewer steps than an episode has"
+        )
+    return Examples(
+        {name: torch.cat(parts) for name, parts in beliefs.items()},
+        balance(concatenate(asked), generator),
+    )
+
+
+def fit_probe(
+    train: Examples,
+    validation: Examples,
+    reads: str | None,
+    num_words: int,
+    settings: ProbeSettings,
+    *,
+    device: torch.device,
+    shown: bool = True,
+) -> Probe:
+    """Fits a decoder and keeps the pass that answers the validation rooms best.
+
+    Args:
+        train: to fit on.
+        validation: to choose the pass by, from other rooms.
+        reads: which agent's beliefs; None is the question-only control.
+        num_words: size of the vocabulary.
+        settings: decoder and budget, the same for every row of a table.
+        device: where to fit.
+        shown: whether to show progress.
+    """
+    name = reads or "question only"
+    data = _Data(train, reads, device)
+    held_out = _Data(validation, reads, device)
+    # One seed for all rows: every decoder starts from the same weights, in the same order.
+    with initialised_by(settings.seed, "decoder"):
+        probe = Probe(
+            settings.decoder,
+            belief_size=data.beliefs.shape[1],
+            num_words=num_words,
+            length=QUESTION_LENGTH,
+            size=settings.size,
+        ).to(device)
+    probe.standardise(data.beliefs)
+    order = named_generator(settings.seed, "order")
+    updates = settings.passes * -(-len(data) // settings.batch)
+    optimiser = torch.optim.Adam(probe.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
+    best, kept = float("inf"), probe.state_dict()
+    done = 0
+    with progress(f"decoder: {name}", updates, shown=shown) as advance:
+        for _ in range(settings.passes):
+            for chosen in torch.randperm(len(data), generator=order).split(settings.batch):
+                optimiser.zero_grad()
+                loss = answer_loss(*data.asked_of(probe, chosen.to(device))).mean()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                done += 1
+                advance(done)
+            score = held_out.loss(probe)
+            if score < best:
+                best, kept = score, {key: one.clone() for key, one in probe.state_dict().items()}
+    probe.load_state_dict(kept)
+    return probe.eval()
+
+
+class _Data:
+    """Examples as tensors on a device, read through one agent's beliefs or through none."""
+
+    def __init__(self, examples: Examples, reads: str | None, device: torch.device) -> None:
+        some = next(iter(examples.beliefs.values()))
+        # The control's constant has a belief's width, so that its decoder is the same network.
+        beliefs = examples.beliefs[reads] if reads else some.new_zeros(1, some.shape[1])
+        questions = examples.questions
+        moments = questions.world if reads else np.zeros(len(questions), np.int64)
+        self.beliefs = beliefs.to(device)
+        self.moments = torch.from_numpy(moments).to(device)
+        self.tokens = torch.from_numpy(questions.tokens).to(device)
+        self.answers = torch.from_numpy(questions.answer).to(device)
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def asked_of(self, probe: Probe, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [n, words] and answers [n] of the chosen questions."""
+        beliefs = self.beliefs[self.moments[chosen]]
+        return probe(beliefs, self.tokens[chosen]), self.answers[chosen]
+
+    @torch.no_grad()
+    def loss(self, probe: Probe) -> float:
+        """Mean cross-entropy in nats."""
+        parts = torch.arange(len(self), device=self.answers.device).split(4096)
+        return float(torch.cat([answer_loss(*self.asked_of(probe, part)) for part in parts]).mean())
+
+    @torch.no_grad()
+    def answered(self, probe: Probe) -> NDArray[np.int64]:
+        """The probe's answers, [N] word ids."""
+        parts = torch.arange(len(self), device=self.answers.device).split(4096)
+        logits = [self.asked_of(probe, part)[0].argmax(-1) for part in parts]
+        return np.asarray(torch.cat(logits).cpu())
+
+
+def accuracy_by_type(
+    questions: Questions, answers: NDArray[np.int64], types: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Share of right answers among answerable and among all questions, with their numbers.
+
+    Types that were never asked are left out.
+    """
+    right = answers == questions.answer
+    table = {}
+    for index, name in enumerate(types):
+        of_type = questions.type == index
+        answerable = of_type & questions.answerable
+        if answerable.any():
+            table[name] = {
+                "answerable": float(right[answerable].mean()),
+                "answerable_questions": int(answerable.sum()),
+                "all": float(right[of_type].mean()),
+                "all_questions": int(of_type.sum()),
+            }
+    return table
+
+
+def majority_answers(train: Questions, test: Questions) -> NDArray[np.int64]:
+    """For each test question the answer that its (type, answerable) group had most often, [N]."""
+    answers = np.zeros(len(test), np.int64)
+    for kind in np.unique(test.type):
+        for answerable in (False, True):
+            chosen = (test.type == kind) & (test.answerable == answerable)
+            seen = train.answer[(train.type == kind) & (train.answerable == answerable)]
+            if chosen.any() and len(seen):
+                answers[chosen] = np.bincount(seen).argmax()
+    return answers
+
+
+def probe_run(
+    run_dir: Path | str,
+    settings: ProbeSettings | None = None,
+    *,
+    device: str = "cpu",
+    show_progress: bool = True,
+) -> dict[str, Any]:
+    """Questions a run's frozen agent; writes `probe/results.json` and the fitted decoder.
+
+    Returns:
+        What was written: settings, number of questions, and accuracy per row and question type.
+
+    Raises:
+        ValueError: the directory is no trained run, or its world cannot be asked questions.
+    """
+    settings = settings or ProbeSettings()
+    where = resolve_device(device)
+    run = RunDirectory(run_dir)
+    agent, config = load_agent(run_dir, device=device)
+    untrained, _ = load_agent(run_dir, device=device, untrained=True)
+    types, num_words = _language(config)
+    agents = {"agent": agent, "untrained agent": untrained}
+
+    def collect(purpose: Purpose, rooms: int) -> Examples:
+        return collect_examples(
+            agents, config, purpose, rooms, settings, device=where, shown=show_progress
+        )
+
+    train = collect("probe-train", settings.rooms)
+    validation = collect("probe-validation", settings.validation_rooms)
+    test = collect("probe-test", settings.test_rooms)
+    rows = {}
+    for name, reads in (
+        ("agent", "agent"),
+        ("untrained agent", "untrained agent"),
+        ("question only", None),
+    ):
+        probe = fit_probe(
+            train, validation, reads, num_words, settings, device=where, shown=show_progress
+        )
+        answers = _Data(test, reads, where).answered(probe)
+        rows[name] = accuracy_by_type(test.questions, answers, types)
+        if name == "agent":
+            run.probe.mkdir(exist_ok=True)
+            save_probe(run, probe, settings)
+    majority = majority_answers(train.questions, test.questions)
+    rows["majority"] = accuracy_by_type(test.questions, majority, types)
+    results = {
+        "run": str(run.path),
+        "frames": load_checkpoint(run.checkpoint)["frames"],
+        "settings": dataclasses.asdict(settings),
+        "questions": {"fitted": len(train.questions), "scored": len(test.questions)},
+        "rows": rows,
+        "measured": time.strftime("%Y-%m-%d"),
+    }
+    write_text(run.probe / "results.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def _language(config: TrainConfig) -> tuple[tuple[str, ...], int]:
+    """Question types and number of words of the configured world."""
+    environment = make_environment(config.env, num_envs=1)
+    source = environment.unwrapped
+    environment.close()
+    if not isinstance(source, QuestionSource):
+        raise UserError(
+            f"{config.env.id} answers no questions; expected an environment that implements "
+            "groundling.envs.questions.QuestionSource"
+        )
+    return source.question_types, len(source.vocabulary)
+
+
+def save_probe(run: RunDirectory, probe: Probe, settings: ProbeSettings) -> None:
+    """Writes the fitted decoder beside the results, to be asked again (`groundling watch`)."""
+    save_checkpoint(
+        run.probe / "decoder.pt",
+        {"probe": probe.state_dict(), "settings": dataclasses.asdict(settings)},
+    )
+
+
+def load_probe(run: RunDirectory, agent: Agent, num_words: int) -> Probe | None:
+    """The decoder that `probe_run` fitted to this run, or None if it was not probed yet."""
+    path = run.probe / "decoder.pt"
+    if not path.exists():
+        return None
+    state = load_checkpoint(path)
+    probe = Probe(
+        state["settings"]["decoder"],
+        belief_size=2 * agent.core.core_size,
+        num_words=num_words,
+        length=QUESTION_LENGTH,
+        size=state["settings"]["size"],
+    )
+    probe.load_state_dict(state["probe"])
+    return probe.eval()

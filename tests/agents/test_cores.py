@@ -1,0 +1,116 @@
+"""The LSTM core against `torch.nn.LSTM` with the same weights."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from groundling.agents.cores import CoreState, LSTMCore
+
+INPUT, CORE = 5, 4
+
+
+def make_core(seed=0):
+    torch.manual_seed(seed)
+    core = LSTMCore(INPUT, CORE).double()
+    with torch.no_grad():
+        core.from_input.bias.normal_()
+    return core
+
+
+def reference_of(core):
+    """An nn.LSTM with the weights of `core`: gates in the order input, forget, cell, output."""
+    lstm = nn.LSTM(INPUT, CORE).double()
+    with torch.no_grad():
+        lstm.weight_ih_l0.copy_(core.from_input.weight)
+        lstm.weight_hh_l0.copy_(core.from_hidden.weight)
+        lstm.bias_ih_l0.copy_(core.from_input.bias)
+        lstm.bias_hh_l0.zero_()
+    return lstm
+
+
+def random_case(T, B, seed):
+    torch.manual_seed(seed)
+    state = CoreState(torch.randn(B, CORE).double(), torch.randn(B, CORE).double())
+    return torch.randn(T, B, INPUT).double(), state
+
+
+def test_without_resets_it_is_the_lstm_of_torch():
+    core = make_core()
+    inputs, state = random_case(7, 3, seed=1)
+    ours = core(inputs, torch.zeros(7, 3, dtype=torch.bool), state)
+    hidden, (last_hidden, last_cell) = reference_of(core)(
+        inputs, (state.hidden[None], state.cell[None])
+    )
+    assert_close(ours.hidden, hidden)
+    assert_close(ours.hidden[-1:], last_hidden)
+    assert_close(ours.cell[-1:], last_cell)
+
+
+def segment_by_segment(lstm, inputs, is_first, state):
+    """One environment: hidden and cell after each row; every episode is read by itself."""
+    T = len(inputs)
+    starts = [t for t in range(T) if is_first[t]]
+    cuts = sorted({0, *starts, T})
+    state = (state.hidden[None], state.cell[None])
+    hiddens, cells = [], []
+    for start, stop in pairwise(cuts):
+        if is_first[start]:
+            state = (torch.zeros(1, CORE).double(), torch.zeros(1, CORE).double())
+        for t in range(start, stop):
+            hidden, state = lstm(inputs[t : t + 1], state)
+            hiddens.append(hidden[0])
+            cells.append(state[1][0])
+    return torch.stack(hiddens), torch.stack(cells)
+
+
+@given(
+    T=st.integers(1, 8),
+    flags=st.lists(st.booleans(), min_size=16, max_size=16),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_with_resets_it_is_the_lstm_of_torch_episode_by_episode(T, flags, seed):
+    core = make_core(seed)
+    inputs, state = random_case(T, 2, seed)
+    is_first = torch.tensor(flags).reshape(8, 2)[:T]
+    with torch.no_grad():
+        ours = core(inputs, is_first, state)
+        for b in range(2):
+            alone = CoreState(state.hidden[b], state.cell[b])
+            hidden, cell = segment_by_segment(
+                reference_of(core), inputs[:, b], is_first[:, b], alone
+            )
+            assert_close(ours.hidden[:, b], hidden)
+            assert_close(ours.cell[:, b], cell)
+
+
+@pytest.mark.parametrize("part", ["hidden", "cell"])
+def test_no_gradient_flows_back_across_the_start_of_an_episode(part):
+    core = make_core()
+    inputs, state = random_case(5, 2, seed=2)
+    inputs.requires_grad_()
+    is_first = torch.zeros(5, 2, dtype=torch.bool)
+    is_first[3, 1] = True
+    getattr(core(inputs, is_first, state), part)[-1].sum().backward()
+    touched = inputs.grad.abs().sum(-1) > 0
+    assert touched[:, 0].all()
+    assert touched[:, 1].tolist() == [False, False, False, True, True]
+
+
+def test_a_new_core_begins_empty_with_its_forget_gate_open():
+    core = LSTMCore(INPUT, CORE)
+    bias = core.from_input.bias.reshape(4, CORE)
+    assert bias.tolist() == [[0.0] * CORE, [1.0] * CORE, [0.0] * CORE, [0.0] * CORE]
+    assert_close(core.initial_state(3).belief, torch.zeros(3, 2 * CORE))
+
+
+def test_the_belief_is_hidden_and_cell_side_by_side():
+    state = CoreState(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]], requires_grad=True))
+    assert state.belief.tolist() == [[1.0, 2.0, 3.0, 4.0]]
+    assert state.belief.requires_grad
+    assert not state.detach().belief.requires_grad

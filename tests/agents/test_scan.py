@@ -1,0 +1,32 @@
+"""The recurrence's hand-written gradient is the gradient."""
+
+import torch
+from torch import Tensor
+
+from groundling.agents.scan import lstm_scan
+
+
+def random_arguments(T: int = 5, B: int = 3, H: int = 4) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.double, generator=generator, requires_grad=True)
+
+    keep = (torch.rand(T, B, 1, generator=generator) > 0.3).double()
+    return [draw(T, B, 4 * H), keep, draw(B, H), draw(B, H), draw(4 * H, H)]
+
+
+def test_gradient_agrees_with_finite_differences_across_resets() -> None:
+    assert torch.autograd.gradcheck(lstm_scan, random_arguments())
+
+
+def test_nothing_flows_back_across_a_reset() -> None:
+    inputs, keep, hidden, cell, weight = random_arguments()
+    keep[2] = 0.0
+    hiddens, cells = lstm_scan(inputs, keep, hidden, cell, weight)
+    (hiddens[2:].sum() + cells[2:].sum()).backward()
+    assert inputs.grad is not None
+    assert (inputs.grad[:2] == 0).all()
+    assert (inputs.grad[2:] != 0).any()
+    assert hidden.grad is not None
+    assert (hidden.grad == 0).all()

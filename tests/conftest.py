@@ -1,0 +1,50 @@
+"""What tests of several layers share: one thread, patient hypothesis, small configurations."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+from groundling.agents.config import AgentConfig
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.training.config import (
+    EnvironmentConfig,
+    LearnerConfig,
+    OnlineProbeConfig,
+    TrainConfig,
+)
+
+torch.set_num_threads(1)
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
+
+SMALL_ROOM = {
+    "size": 3,
+    "objects": 3,
+    "shapes": 3,
+    "colours": 3,
+    "view_size": 3,
+    "episode_length": 7,
+}
+
+
+@pytest.fixture(scope="session")
+def small_agent():
+    """Sizes of an agent that runs in no time; all different, so that none is mixed up."""
+    return AgentConfig(core_size=8, feature_size=6, sensor_size=7, embedding_size=5)
+
+
+@pytest.fixture(scope="session")
+def small_config(small_agent):
+    """Makes the configuration of a run of a few updates; keywords replace fields, part by part."""
+
+    def make(*, rooms=(), env=(), learner=(), probe=(), **fields):
+        room_options = RoomsOptions(**(SMALL_ROOM | dict(rooms)))
+        parts = {
+            "env": EnvironmentConfig(**({"num_envs": 3, "rooms": room_options} | dict(env))),
+            "learner": LearnerConfig(**({"unroll_length": 5} | dict(learner))),
+            "probe": OnlineProbeConfig(**({"size": 8, "every": 2} | dict(probe))),
+            "agent": small_agent,
+        }
+        return TrainConfig(**({"frames": 3 * 5 * 8, "log_every": 1} | parts | fields))
+
+    return make

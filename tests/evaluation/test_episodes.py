@@ -1,0 +1,45 @@
+"""Returns are those of whole episodes, equally many from every environment."""
+
+import numpy as np
+import pytest
+
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.evaluation.episodes import episode_returns
+from groundling.evaluation.walks import at_random, by_explorer
+from groundling.training.config import EnvironmentConfig
+from groundling.training.environments import make_environment
+from groundling.training.seeds import environment_seed
+
+ROOMS = EnvironmentConfig(rooms=RoomsOptions(episode_length=20))
+
+
+def test_returns_are_the_sums_of_raw_rewards_of_each_episode() -> None:
+    environment = make_environment(ROOMS, num_envs=3)
+    found = episode_returns(environment, by_explorer(environment), 6, shown=False)
+    environment.reset(seed=environment_seed("evaluation"))
+    expected = np.zeros((2, 3))
+    for episode in range(2):
+        for _ in range(20):
+            _, reward, *_ = environment.step(by_explorer(environment)())
+            expected[episode] += reward
+    assert np.array_equal(found, expected.T)
+
+
+def test_short_episodes_are_not_favoured() -> None:
+    environment = make_environment(EnvironmentConfig(id="CartPole-v1"), num_envs=4)
+    choose = at_random(environment, np.random.default_rng(0))
+    assert episode_returns(environment, choose, 10, shown=False).shape == (4, 3)
+
+
+def test_the_explorer_earns_far_more_than_chance() -> None:
+    environment = make_environment(ROOMS, num_envs=16)
+    random = at_random(environment, np.random.default_rng(0))
+    by_chance = episode_returns(environment, random, 16, shown=False).mean()
+    by_knowledge = episode_returns(environment, by_explorer(environment), 16, shown=False).mean()
+    assert by_knowledge > 5 * by_chance
+
+
+def test_there_is_no_explorer_for_other_worlds() -> None:
+    environment = make_environment(EnvironmentConfig(id="CartPole-v1"), num_envs=1)
+    with pytest.raises(ValueError, match="CartPole-v1 has no scripted explorer"):
+        by_explorer(environment)

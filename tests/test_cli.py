@@ -1,0 +1,169 @@
+"""The command line: what works, and what a user's mistake looks like."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from groundling import __version__
+from groundling.cli import main
+from groundling.training.run import RunDirectory
+
+SMALL = ["--frames", "1024", "--env.rooms.size", "4", "--env.rooms.view-size", "3"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command line says to this mistake: in one line where the words are ours."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    if said.err.startswith("groundling:"):
+        assert said.err.count("\n") == 1
+    return " ".join((said.err + said.out).replace("│", " ").split())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "small"
+    main(["train", "demo", "--run-dir", str(path), *SMALL])
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["train", "demo", "--help"]]
+)
+def test_help_is_there_at_once(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "groundling.cli", *arguments]
+    subprocess.run(command, check=True, capture_output=True)  # byte code and disk cache
+    started = time.perf_counter()
+    shown = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "train" in shown.stdout
+    # Half a second is the promise; a busy machine may take a little more.
+    assert time.perf_counter() - started < 1.0
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_training_leaves_a_run_directory(run: Path) -> None:
+    directory = RunDirectory(run)
+    assert directory.checkpoint.exists()
+    assert directory.read_config().frames == 1024
+    about = json.loads(directory.config.read_text())
+    assert set(about) == {"config", "command", "packages"}
+
+
+def test_a_runs_own_configuration_can_be_given_again(run: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    config = str(run / "config.json")
+    main(["train", "demo", "--config", config, "--seed", "5", "--run-dir", str(again)])
+    made = RunDirectory(again).read_config()
+    assert made.seed == 5
+    assert made.env.rooms.size == 4
+
+
+def test_results_for_machines(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    main(["evaluate", str(run), "--episodes", "64", "--json"])
+    returns = json.loads(capsys.readouterr().out)["returns"]
+    assert set(returns) == {"agent", "random", "explorer"}
+
+
+@pytest.mark.slow
+def test_probe_results_for_machines(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    main(["probe", str(run), "--quick", "--rooms", "64", "--json"])
+    assert "agent" in json.loads(capsys.readouterr().out)["rows"]
+
+
+def test_small_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["envs"])
+    main(["doctor"])
+    main(["bench", "env", "--num-envs", "4", "--seconds", "0.1"])
+    main(["watch", "Groundling/Explore-v0", "--gif", str(tmp_path / "a.gif"), "--steps", "3"])
+    main(["watch", str(run), "--gif", str(tmp_path / "b.gif"), "--steps", "3"])
+    main(["report", str(run)])
+    shown = capsys.readouterr().out
+    for expected in ("Groundling/Explore-v0", "torch", "steps/s", "a.gif", "b.gif", "report.html"):
+        assert expected in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trian", "demo"], "did you mean train?"),
+        (["train", "dmo"], "did you mean demo?"),
+        (["train"], "expected one of demo"),
+        (["train", "demo", "--env.rooms.sise", "4"], "--env.rooms.size"),
+        (["train", "demo", "--frames", "many"], "--frames"),
+        (["train", "demo", "--frames", "0"], "frames is 0; expected at least 1"),
+        (["train", "demo", "--learner.discount", "1.5"], "expected a number in [0, 1]"),
+        (["train", "demo", "--env.rooms.objects", "30"], "objects=30, expected an integer"),
+        (["train", "demo", "--env.rooms.view-size", "99"], "view_size=99, expected"),
+        (["train", "demo", "--env.rooms.view-size", "4"], "odd number"),
+        (["train", "demo", "--env.rooms.shapes", "kee"], "did you mean key?"),
+        (["train", "demo", "--env.id", "Groundling/Explor-v0"], "did you mean"),
+        (["train", "demo", "--device", "cuda:99"], "device 'cuda:99' is not there; expected one"),
+        (["train", "demo", "--config", "no-such-file.json"], "--config no-such-file.json"),
+        (["probe", "no-such-run"], "no-such-run is no run; expected"),
+        (["evaluate", "no-such-run"], "no-such-run is no run; expected"),
+        (["report", "no-such-run"], "no-such-run is no run; expected"),
+        (["watch", "no-such-env", "--gif", "x.gif"], "no-such-env"),
+        (["watch", "CartPole-v1", "--gif", "x.gif", "--steps", "0"], "--steps is 0; expected"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert expected in refused(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_configuration_does_not_overwrite_a_run(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    said = refused(capsys, "train", "demo", "--run-dir", str(run), *SMALL, "--seed", "9")
+    assert "made with another configuration (seed: 0 → 9)" in said
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
+def test_a_folder_of_other_things_is_not_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert "holds other files" in refused(capsys, "train", "demo", "--run-dir", str(tmp_path))
+
+
+def test_a_run_directory_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    said = refused(capsys, "train", "demo", "--run-dir", str(tmp_path / "file" / "run"))
+    assert "cannot be written" in said
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 cut short", b"", b"\x80\x04K\x01."])
+def test_a_checkpoint_that_is_none(
+    content: bytes, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    RunDirectory(broken).checkpoint.write_bytes(content)
+    said = refused(capsys, "evaluate", str(broken))
+    assert "checkpoint" in said
+    assert "expected a file that `groundling train` wrote" in said

@@ -1,0 +1,229 @@
+"""The configuration of a run: frozen, complete, and described where it is declared.
+
+Imports nothing heavy, so that `--help` is there at once. The docstring under a field is its help
+on the command line.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from groundling.agents.config import AgentConfig
+from groundling.envs.errors import UserError
+from groundling.envs.rooms.options import RoomsOptions
+
+Scalar = str | int | float | bool
+
+
+def _expect(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise UserError(f"{name} is {value}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """Which world, and how many of it at once."""
+
+    id: str = "Groundling/Explore-v0"
+    """Any id that `gymnasium.make_vec` knows; "module:Id" imports the module first."""
+    num_envs: int = 16
+    """Environments stepped together."""
+    rooms: RoomsOptions = field(default_factory=RoomsOptions)
+    """The rooms, where the id is one of ours (other environments read `options` instead)."""
+    options: dict[str, Scalar] = field(default_factory=dict)
+    """Keyword arguments for an environment of your own, as `key value` pairs."""
+
+    def __post_init__(self) -> None:
+        _expect(self.num_envs >= 1, "env.num-envs", self.num_envs, "at least 1")
+        if self.is_rooms and self.options:
+            name = next(iter(self.options))
+            raise UserError(f"env.options has {name!r}; expected --env.rooms.{name} for {self.id}")
+
+    @property
+    def is_rooms(self) -> bool:
+        """Whether the world is one of this package's own."""
+        return self.id.split(":")[-1].startswith("Groundling/")
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """V-trace actor-critic (Espeholt et al. 2018) with Adam."""
+
+    unroll_length: int = 32
+    """Steps of every environment per update (T)."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    adam_epsilon: float = 1e-6
+    """Adam's ε."""
+    max_gradient_norm: float = 5.0
+    """The agent's gradient is scaled down to this norm."""
+    discount: float = 0.97
+    """γ of the return."""
+    lambda_: float = 0.95
+    """λ of V-trace."""
+    policy_weight: float = 1.0
+    """Weight of the policy gradient."""
+    baseline_weight: float = 1.0
+    """Weight of the baseline's half squared error."""
+    entropy_weight: float = 0.04
+    """Weight of the entropy bonus."""
+
+    def __post_init__(self) -> None:
+        _expect(self.unroll_length >= 1, "learner.unroll-length", self.unroll_length, "at least 1")
+        for name in ("learning_rate", "adam_epsilon", "max_gradient_norm"):
+            value = getattr(self, name)
+            _expect(value > 0, f"learner.{name.replace('_', '-')}", value, "a positive number")
+        for name in ("discount", "lambda_"):
+            value = getattr(self, name)
+            _expect(0 <= value <= 1, f"learner.{name.strip('_')}", value, "a number in [0, 1]")
+        for name in ("policy_weight", "baseline_weight", "entropy_weight"):
+            value = getattr(self, name)
+            _expect(value >= 0, f"learner.{name.replace('_', '-')}", value, "0 or more")
+
+
+@dataclass(frozen=True)
+class OnlineProbeConfig:
+    """The monitor: a small decoder that is asked while the agent trains and never teaches it."""
+
+    online: bool = True
+    """Whether the monitor runs. It changes no number of the agent."""
+    decoder: Literal["lstm", "mlp"] = "lstm"
+    """The paper's LSTM, or a perceptron."""
+    size: int = 128
+    """Width of the decoder."""
+    every: int = 4
+    """Updates between two rounds of questions: a monitor should cost little."""
+    learning_rate: float = 1e-3
+    """Step size of the monitor's own Adam."""
+    max_gradient_norm: float = 5.0
+    """Clip of the monitor's own gradient."""
+    answers_reach_agent: bool = False
+    """Let the answers' gradient into the agent, on purpose: the upper bound, not a probe."""
+    answer_weight: float = 1.0
+    """Weight of that gradient in the agent (only with answers-reach-agent)."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "every"):
+            _expect(getattr(self, name) >= 1, f"probe.{name}", getattr(self, name), "at least 1")
+        for name in ("learning_rate", "max_gradient_norm"):
+            value = getattr(self, name)
+            _expect(value > 0, f"probe.{name.replace('_', '-')}", value, "a positive number")
+        _expect(self.answer_weight >= 0, "probe.answer-weight", self.answer_weight, "0 or more")
+        if self.answers_reach_agent and not self.online:
+            raise UserError(
+                "probe.answers-reach-agent is True; expected probe.online True beside it"
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run. The same configuration gives the same run."""
+
+    seed: int = 0
+    """Decides initial weights, rooms and every draw; runs with different seeds share nothing."""
+    frames: int = 1_000_000
+    """Environment steps to train for, all environments together."""
+    device: str = "cpu"
+    """Where the networks live: cpu, cuda, cuda:1, mps, …"""
+    log_every: int = 50
+    """Updates per row of metrics.jsonl."""
+    save_every: float = 60.0
+    """Seconds between checkpoints; one more is written at the end and on Ctrl-C."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where metrics go besides metrics.jsonl; each needs the extra of its name."""
+    env: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    """The world."""
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    """The networks."""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """The reinforcement learner."""
+    probe: OnlineProbeConfig = field(default_factory=OnlineProbeConfig)
+    """The online monitor."""
+
+    def __post_init__(self) -> None:
+        _expect(self.seed >= 0, "seed", self.seed, "0 or more")
+        _expect(self.frames >= 1, "frames", self.frames, "at least 1")
+        _expect(self.log_every >= 1, "log-every", self.log_every, "at least 1")
+        _expect(self.save_every >= 0, "save-every", self.save_every, "0 or more seconds")
+
+    @property
+    def frames_per_update(self) -> int:
+        """Environment steps that one update learns from."""
+        return self.env.num_envs * self.learner.unroll_length
+
+
+MAY_CHANGE = frozenset({"frames", "device", "log_every", "save_every", "track"})
+"""Fields of TrainConfig that a resumed run may set anew: they decide how long, where and how often,
+not what is learned."""
+
+
+def to_json(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_json(values: Any, kind: type[Any] = TrainConfig, name: str = "") -> Any:
+    """The inverse of `to_json`; left-out fields keep their defaults.
+
+    Raises:
+        ValueError: names the field and says what was expected.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{name or 'the configuration'} is {values!r}; expected an object")
+    hints = typing.get_type_hints(kind)
+    known = {one.name for one in dataclasses.fields(kind)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; expected one of {sorted(known)}"
+            raise UserError(f"unknown field {name}{key}{hint}")
+    return kind(**{key: _value(value, hints[key], name + key) for key, value in values.items()})
+
+
+def _value(value: Any, hint: Any, name: str) -> Any:
+    """One JSON value as the type its field declares."""
+    if dataclasses.is_dataclass(hint):
+        assert isinstance(hint, type)
+        return from_json(value, hint, f"{name}.")
+    if isinstance(value, list):
+        value = tuple(value)
+    if hint is float and type(value) is int:
+        value = float(value)
+    if not _fits(value, hint):
+        expected = getattr(hint, "__name__", str(hint))
+        raise UserError(f"{name} is {value!r}; expected {expected}")
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, arguments[1]) for item in value.values())
+    return type(value) is hint
+
+
+def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
+    """What a resumed run may not change but `wanted` would: "field: stored → wanted" lines."""
+
+    def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        leaves: dict[str, Any] = {}
+        for key, value in values.items():
+            nested = isinstance(value, dict) and key != "options"
+            leaves |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+        return leaves
+
+    old, new = flat(to_json(stored)), flat(to_json(wanted))
+    return [
+        f"{name}: {old[name]} → {new[name]}"
+        for name in old
+        if old[name] != new[name] and name not in MAY_CHANGE
+    ]

@@ -1,0 +1,167 @@
+"""The learner: one unroll in, one step of the optimiser out."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from groundling.agents.agent import Agent, AgentOutput
+from groundling.agents.losses import (
+    action_log_probs,
+    baseline_loss,
+    negative_entropy_loss,
+    policy_gradient_loss,
+)
+from groundling.agents.vtrace import vtrace
+from groundling.training.config import LearnerConfig
+from groundling.training.metrics import Measured
+from groundling.training.monitor import Monitor
+from groundling.training.unroll import Unroll, transitions
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss became NaN or infinite. The weights are still those before this update."""
+
+
+class Learner:
+    """Sums the losses by name, and steps one optimiser for the whole agent.
+
+    Args:
+        agent: learns in place.
+        config: coefficients.
+        monitor: the online probe, if there is one; it has an optimiser of its own.
+    """
+
+    def __init__(self, agent: Agent, config: LearnerConfig, monitor: Monitor | None) -> None:
+        self.agent = agent
+        self.config = config
+        self.monitor = monitor
+        self.updates = 0
+        self.optimiser = torch.optim.Adam(
+            agent.parameters(), lr=config.learning_rate, eps=config.adam_epsilon
+        )
+        self.weights = {
+            "policy": config.policy_weight,
+            "baseline": config.baseline_weight,
+            "entropy": config.entropy_weight,
+        }
+        if monitor is not None and monitor.config.answers_reach_agent:
+            self.weights["answers"] = monitor.config.answer_weight
+
+    def step(self, unroll: Unroll) -> dict[str, Measured]:
+        """Learns from one unroll.
+
+        Returns:
+            What was measured, by name.
+
+        Raises:
+            NonFiniteLoss: names the loss; nothing was changed.
+        """
+        output = self.agent.unroll(unroll.rows, unroll.core_state)
+        losses, measured = self._actor_critic(output, unroll)
+        probe_loss = None
+        if unroll.questions is not None:
+            assert self.monitor is not None
+            probe_loss, probed = self.monitor.loss(output.core, unroll.questions)
+            measured |= probed
+            if self.monitor.config.answers_reach_agent:
+                losses["answers"] = probe_loss
+        gradient_norm = self._update(losses, probe_loss)
+        measured |= {
+            f"loss/{name}": Measured(float(loss.detach())) for name, loss in losses.items()
+        }
+        measured["gradient_norm"] = Measured(gradient_norm)
+        measured["policy_lag"] = Measured(self.updates - unroll.policy_version)
+        self.updates += 1
+        return measured
+
+    def _actor_critic(
+        self, output: AgentOutput, unroll: Unroll
+    ) -> tuple[dict[str, Tensor], dict[str, Measured]]:
+        """The means of the actor-critic losses, and what they say about the agent."""
+        actions, rewards, discounts = transitions(unroll, self.config.discount)
+        # The last row decides nothing here: its decision opens the next unroll.
+        logits, baselines = output.policy_logits[:-1], output.baseline[:-1]
+        log_probs = action_log_probs(logits, actions)
+        targets = vtrace(
+            log_probs.detach() - unroll.behaviour_log_prob,
+            discounts,
+            rewards,
+            output.baseline.detach(),
+            lambda_=self.config.lambda_,
+        )
+        entropy = negative_entropy_loss(logits)
+        losses = {
+            "policy": policy_gradient_loss(log_probs, targets.advantages).mean(),
+            "baseline": baseline_loss(baselines, targets.values).mean(),
+            "entropy": entropy.mean(),
+        }
+        residual = (targets.values - baselines.detach()).var(correction=0)
+        spread = targets.values.var(correction=0).clamp(min=1e-8)
+        return losses, {
+            "entropy": Measured(-float(entropy.detach().mean())),
+            "explained_variance": Measured(float(1.0 - residual / spread)),
+            "value": Measured(float(baselines.detach().mean())),
+        }
+
+    def _update(self, losses: dict[str, Tensor], probe_loss: Tensor | None) -> float:
+        """One step for the agent and one for the probe; returns the agent's gradient norm.
+
+        Both norms are looked at before either optimiser moves, so that a run that diverged stops
+        with the weights it still had.
+        """
+        for name, loss in losses.items():
+            self._check_finite(f"loss {name!r}", loss)
+        self.optimiser.zero_grad()
+        self._weighted_sum(losses).backward()
+        if probe_loss is not None and "answers" not in losses:
+            self._check_finite("loss 'probe'", probe_loss)
+            probe_loss.backward()  # Its graph ends at the detached belief.
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.agent.parameters(), self.config.max_gradient_norm
+        )
+        self._check_finite("the gradient's norm", norm)
+        self.optimiser.step()
+        if probe_loss is not None:
+            assert self.monitor is not None
+            self.monitor.step()
+        return float(norm)
+
+    def _weighted_sum(self, losses: dict[str, Tensor]) -> Tensor:
+        """The agent's total loss. A loss without a weight, or the reverse, is a mistake of ours."""
+        assert losses.keys() == self.weights.keys(), f"{losses.keys()} ≠ {self.weights.keys()}"
+        return torch.stack([losses[name] * self.weights[name] for name in self.weights]).sum()
+
+    def _check_finite(self, what: str, value: Tensor) -> None:
+        if not math.isfinite(value.item()):
+            raise NonFiniteLoss(
+                f"{what} is {value.item()} at update {self.updates}; the last checkpoint is good "
+                "(a smaller --learner.learning-rate may help)"
+            )
+
+    def weight_norm(self) -> float:
+        """Euclidean norm of all the agent's weights."""
+        with torch.no_grad():
+            norms = torch.stack([weight.norm() for weight in self.agent.parameters()])
+        return float(norms.norm())
+
+    def state_dict(self) -> dict[str, object]:
+        """Weights, optimisers and the counter."""
+        state: dict[str, object] = {
+            "agent": self.agent.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "updates": self.updates,
+        }
+        if self.monitor is not None:
+            state["probe"] = self.monitor.probe.state_dict()
+            state["probe_optimiser"] = self.monitor.optimiser.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """The inverse of `state_dict`."""
+        self.agent.load_state_dict(state["agent"])  # type: ignore[arg-type]
+        self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
+        self.updates = int(state["updates"])  # type: ignore[call-overload]
+        if self.monitor is not None:
+            self.monitor.probe.load_state_dict(state["probe"])  # type: ignore[arg-type]
+            self.monitor.optimiser.load_state_dict(state["probe_optimiser"])  # type: ignore[arg-type]

@@ -1,0 +1,236 @@
+"""The in-process loop: one actor, one learner, one process, and a directory to come back to."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+
+from groundling.agents.agent import Agent
+from groundling.agents.generators import named_generator, named_seed
+from groundling.envs.errors import UserError
+from groundling.envs.questions import QUESTION_LENGTH, QuestionSource
+from groundling.training.actor import Actor
+from groundling.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from groundling.training.config import TrainConfig, to_json
+from groundling.training.environments import Environment, make_environment
+from groundling.training.learner import Learner
+from groundling.training.metrics import Row, Window, discard_after, make_trackers, write_row
+from groundling.training.monitor import Monitor
+from groundling.training.progress import console, progress
+from groundling.training.run import RunDirectory, make_agent, resolve_device
+from groundling.training.seeds import environment_seed
+
+
+class Interrupted(Exception):
+    """Somebody asked the run to stop; it has saved itself and can be resumed."""
+
+
+def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = True) -> RunDirectory:
+    """Trains an agent, or goes on where an earlier call with the same arguments stopped.
+
+    Args:
+        config: of the run.
+        run_dir: made if it is not there.
+        show_progress: a live display on stderr.
+
+    Returns:
+        The run directory, with `config.json`, `metrics.jsonl` and `checkpoints/latest.pt`.
+
+    Raises:
+        ValueError: something in the configuration cannot be done here.
+        NonFiniteLoss: training diverged; the last checkpoint is good.
+        Interrupted: by Ctrl-C or SIGTERM; the checkpoint is written.
+    """
+    device = resolve_device(config.device)
+    training = Training(config, device)
+    run = RunDirectory(run_dir)
+    if run.open_for(config):
+        training.resume(run)
+    training.run(run, show_progress)
+    return run
+
+
+class Training:
+    """The parts of a run put together: environment, agent, actor and learner."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.config = config
+        staggered = config.env.is_rooms
+        environment = make_environment(config.env, stagger=staggered)
+        agent = make_agent(config, device)
+        monitor = _make_monitor(config, environment, agent, device)
+        self.learner = Learner(agent, config.learner, monitor)
+        self.actor = Actor(
+            environment,
+            agent,
+            seed=environment_seed("train", config.seed),
+            generator=named_generator(config.seed, "actions", device),
+            question_generator=(
+                np.random.default_rng(named_seed(config.seed, "questions")) if monitor else None
+            ),
+            staggered=staggered,
+        )
+        self.seconds = 0.0
+
+    @property
+    def frames(self) -> int:
+        """Environment steps learned from so far."""
+        return self.learner.updates * self.config.frames_per_update
+
+    def resume(self, run: RunDirectory) -> None:
+        """Takes up the run's checkpoint; rows of metrics past it are set aside."""
+        state = load_checkpoint(run.checkpoint)
+        try:
+            self.learner.load_state_dict(state["learner"])
+            self.actor.load_state_dict(state["actor"])
+            self.seconds = state["seconds"]
+            torch.set_rng_state(state["torch_rng"])
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"checkpoint {run.checkpoint} does not fit this configuration ({error})"
+            ) from error
+        discard_after(run.metrics, self.learner.updates)
+
+    def save(self, run: RunDirectory) -> None:
+        """Writes the checkpoint: everything that the next update depends on."""
+        save_checkpoint(
+            run.checkpoint,
+            {
+                "config": to_json(self.config),
+                "learner": self.learner.state_dict(),
+                "actor": self.actor.state_dict(),
+                "frames": self.frames,
+                "seconds": self.seconds,
+                "torch_rng": torch.get_rng_state(),
+            },
+        )
+
+    def run(self, run: RunDirectory, show_progress: bool) -> None:
+        """Updates until the configured frames are reached."""
+        trackers = make_trackers(self.config.track, run.path, to_json(self.config))
+        window, saved = Window(), time.monotonic()
+        label = f"training {run.path.name}"
+        try:
+            with (
+                stop_request() as stop_requested,
+                progress(label, self.config.frames, shown=show_progress) as advance,
+            ):
+                advance(self.frames)
+                while self.frames < self.config.frames:
+                    self._update(window)
+                    if self.learner.updates % self.config.log_every == 0:
+                        row = self._row(window)
+                        write_row(run.metrics, row)
+                        for tracker in trackers:
+                            tracker.log(row)
+                        advance(self.frames, _note(row))
+                    if stop_requested():
+                        self.save(run)
+                        raise Interrupted(f"stopped at {self.frames:,} frames and saved")
+                    if time.monotonic() - saved > self.config.save_every:
+                        self.save(run)
+                        saved = time.monotonic()
+                self.save(run)
+        finally:
+            for tracker in trackers:
+                tracker.close()
+            self.actor.environment.close()
+
+    def _update(self, window: Window) -> None:
+        started = time.perf_counter()
+        updates, monitor = self.learner.updates, self.learner.monitor
+        unroll = self.actor.collect(
+            self.config.learner.unroll_length,
+            policy_version=updates,
+            ask=monitor is not None and monitor.is_due(updates),
+        )
+        window.add(self.learner.step(unroll))
+        self.seconds += time.perf_counter() - started
+
+    def _row(self, window: Window) -> Row:
+        """One row of metrics: where the run is, what its episodes earned, what was measured."""
+        episodes, self.actor.finished = self.actor.finished, []
+        means = window.take()
+        return {
+            "updates": self.learner.updates,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "frames_per_second": self.frames / self.seconds,
+            "episodes": len(episodes),
+            "episode_return": fmean(e.episode_return for e in episodes) if episodes else None,
+            "episode_length": fmean(e.length for e in episodes) if episodes else None,
+            "weight_norm": self.learner.weight_norm(),
+            **means,
+        }
+
+
+def _make_monitor(
+    config: TrainConfig, environment: Environment, agent: Agent, device: torch.device
+) -> Monitor | None:
+    if not config.probe.online:
+        return None
+    source = environment.unwrapped
+    if not isinstance(source, QuestionSource):
+        raise UserError(
+            f"probe.online is True, but {config.env.id} answers no questions; expected "
+            "--probe.online False, or an environment that implements QuestionSource"
+        )
+    return Monitor(
+        config.probe,
+        belief_size=2 * agent.core.core_size,
+        num_words=len(source.vocabulary),
+        length=QUESTION_LENGTH,
+        question_types=source.question_types,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def _note(row: Row) -> str:
+    earned = row["episode_return"]
+    shown = "–" if earned is None else f"{earned:.2f}"
+    return f"return {shown}  {row['frames_per_second']:,.0f} frames/s"
+
+
+@contextmanager
+def stop_request() -> Iterator["StopFlag"]:
+    """Turns the first Ctrl-C (or SIGTERM) into a request that the loop grants between updates.
+
+    A second Ctrl-C interrupts at once, as usual. Outside the main thread signals stay as they are.
+    """
+    flag = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: object) -> None:
+        flag.asked = True
+        console.print("stopping after this update; once more to stop at once")
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class StopFlag:
+    """Whether somebody asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        """Whether somebody did."""
+        return self.asked

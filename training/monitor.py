@@ -1,0 +1,86 @@
+"""The online probe: asked while the agent trains, with its own optimiser, and never a teacher.
+
+A light monitor, not the protocol: it meets few distinct rooms, so what it fails to answer says
+little. `groundling probe` measures.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from groundling.agents.cores import CoreState
+from groundling.agents.generators import initialised_by
+from groundling.agents.probe import Probe, answer_loss
+from groundling.training.config import OnlineProbeConfig
+from groundling.training.metrics import Measured
+from groundling.training.unroll import AskedQuestions
+
+
+class Monitor:
+    """Trains a probe on the questions of each unroll.
+
+    Args:
+        config: decoder, optimiser, and whether the answers reach the agent.
+        belief_size: numbers of the agent's belief.
+        num_words: size of the vocabulary.
+        length: tokens of a question, padding included.
+        question_types: names, for the metrics.
+        seed: of the run.
+        device: of the agent.
+    """
+
+    def __init__(
+        self,
+        config: OnlineProbeConfig,
+        *,
+        belief_size: int,
+        num_words: int,
+        length: int,
+        question_types: Sequence[str],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.question_types = tuple(question_types)
+        with initialised_by(seed, "probe"):
+            self.probe = Probe(
+                config.decoder,
+                belief_size=belief_size,
+                num_words=num_words,
+                length=length,
+                size=config.size,
+                answers_reach_agent=config.answers_reach_agent,
+            ).to(device)
+        self.optimiser = torch.optim.Adam(self.probe.parameters(), lr=config.learning_rate)
+
+    def is_due(self, updates: int) -> bool:
+        """Whether to ask in the unroll after `updates` updates."""
+        return self.config.answers_reach_agent or updates % self.config.every == 0
+
+    def loss(
+        self, core: CoreState, questions: AskedQuestions
+    ) -> tuple[Tensor, dict[str, Measured]]:
+        """Mean cross-entropy of the answers in nats (a scalar), and what was measured.
+
+        Args:
+            core: the agent's states, [T + 1, B, core_size] each.
+            questions: asked at rows of these states.
+        """
+        belief = core.belief[questions.row, questions.environment]
+        logits = self.probe(belief, questions.tokens)
+        loss = answer_loss(logits, questions.answer).mean()
+        right = (logits.argmax(-1) == questions.answer).float()
+        measured = {"probe/loss": Measured(float(loss.detach()))}
+        for index, name in enumerate(self.question_types):
+            chosen = (questions.type == index) & questions.answerable
+            if chosen.any():
+                asked = int(chosen.sum())
+                measured[f"probe/{name}"] = Measured(float(right[chosen].mean()), asked)
+        return loss, measured
+
+    def step(self) -> None:
+        """Applies the gradient that a backward pass left in the probe, and clears it."""
+        torch.nn.utils.clip_grad_norm_(self.probe.parameters(), self.config.max_gradient_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad()

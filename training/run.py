@@ -1,0 +1,152 @@
+"""The run directory: everything a run leaves behind, and how to find it again."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from groundling.agents.agent import Agent
+from groundling.envs.errors import UserError
+from groundling.training.checkpoint import CheckpointError, load_checkpoint, package_versions
+from groundling.training.config import TrainConfig, differences, from_json, to_json
+from groundling.training.environments import make_environment
+
+
+class RunDirectory:
+    """Paths of a run. Opening one touches nothing."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoint = self.path / "checkpoints" / "latest.pt"
+        self.probe = self.path / "probe"
+        self.evaluation = self.path / "evaluation"
+        self.media = self.path / "media"
+        self.report = self.path / "report.html"
+
+    def read_config(self) -> TrainConfig:
+        """The configuration this run was made with.
+
+        Raises:
+            ValueError: this is no run directory, or its configuration is damaged.
+        """
+        try:
+            values = json.loads(self.config.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(
+                f"{self.path} is no run; expected a directory that `groundling train` made"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise UserError(f"{self.config} is damaged ({error}); expected JSON") from error
+        config: TrainConfig = from_json(values.get("config", values))
+        return config
+
+    def open_for(self, config: TrainConfig) -> bool:
+        """Makes the directory for a run, or checks that this run may go on here.
+
+        Returns:
+            Whether there is a checkpoint to go on from.
+
+        Raises:
+            ValueError: another configuration lives here, or the directory cannot be written.
+        """
+        if self.config.exists():
+            changed = differences(self.read_config(), config)
+            if changed:
+                raise UserError(
+                    f"run-dir {self.path} was made with another configuration "
+                    f"({'; '.join(changed[:3])}); expected the same, or another --run-dir"
+                )
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(
+                f"run-dir {self.path} holds other files; expected a new or an empty directory"
+            )
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.config, json.dumps(self._about(config), indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"run-dir {self.path} cannot be written ({error.strerror}); expected a directory "
+                "you may write to"
+            ) from error
+        return self.checkpoint.exists()
+
+    def _about(self, config: TrainConfig) -> dict[str, Any]:
+        return {
+            "config": to_json(config),
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "packages": package_versions(),
+        }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file under a temporary name and renames it: never half a file."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load_agent(
+    path: Path | str, *, device: str = "cpu", untrained: bool = False
+) -> tuple[Agent, TrainConfig]:
+    """The agent of a run directory, frozen and in evaluation mode, and its configuration.
+
+    Args:
+        path: the run directory.
+        device: where its weights go.
+        untrained: the same agent as it was before its first update (a control).
+
+    Raises:
+        ValueError: the directory is no run, or its checkpoint cannot be used.
+    """
+    run = RunDirectory(path)
+    config = run.read_config()
+    agent = make_agent(config, resolve_device(device))
+    if not untrained:
+        if not run.checkpoint.exists():
+            raise UserError(f"{path} has no checkpoint yet; expected a run that was trained")
+        state = load_checkpoint(run.checkpoint)
+        try:
+            agent.load_state_dict(state["learner"]["agent"])
+        except (RuntimeError, KeyError) as error:
+            raise CheckpointError(
+                f"checkpoint {run.checkpoint} does not fit the configuration beside it"
+            ) from error
+    return agent.requires_grad_(False).eval(), config
+
+
+def make_agent(config: TrainConfig, device: torch.device) -> Agent:
+    """A fresh agent for the spaces of the configured environment."""
+    environment = make_environment(config.env, num_envs=1)
+    try:
+        return Agent(
+            environment.single_observation_space,
+            environment.single_action_space,
+            config.agent,
+            config.seed,
+        ).to(device)
+    finally:
+        environment.close()
+
+
+def resolve_device(name: str) -> torch.device:
+    """The named device, if it is there.
+
+    Raises:
+        ValueError: names what is there instead.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu"]
+        there += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        raise UserError(
+            f"device {name!r} is not there; expected one of {', '.join(there)}"
+        ) from error
+    return device

@@ -1,0 +1,73 @@
+"""T steps of B environments as the learner reads them, and the one place where time is shifted."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from groundling.agents.agent import Rows
+from groundling.agents.cores import CoreState
+
+
+class AskedQuestions(NamedTuple):
+    """N questions asked during an unroll, each at one row of one environment."""
+
+    row: Tensor
+    """[N] int64 in [0, T)."""
+    environment: Tensor
+    """[N] int64 in [0, B)."""
+    type: Tensor
+    """[N] int64: index into the environment's question types."""
+    tokens: Tensor
+    """[N, L] int64, 0 = padding."""
+    answer: Tensor
+    """[N] int64: word id."""
+    answerable: Tensor
+    """[N] bool."""
+
+
+class Unroll(NamedTuple):
+    """T + 1 rows, time-major, without padding; the last row is the next unroll's first."""
+
+    rows: Rows
+    """[T + 1, B]."""
+    core_state: CoreState
+    """[B, core_size]: before row 0 was read."""
+    behaviour_log_prob: Tensor
+    """[T, B] float32: log μ(a_t) of the policy that acted."""
+    terminated: Tensor
+    """[T, B] bool: action a_t ended the episode for good."""
+    truncated: Tensor
+    """[T, B] bool: the episode was cut off after a_t."""
+    bootstrap_value: Tensor
+    """[T, B] float32: V(final observation) where truncated, else 0. It is in no row."""
+    policy_version: int
+    """Updates the acting weights had seen."""
+    questions: AskedQuestions | None
+    """What the online probe was asked, if there is one."""
+
+
+class Transitions(NamedTuple):
+    """Aligned by the action: index t is what was decided at row t and what followed, [T, B]."""
+
+    actions: Tensor
+    rewards: Tensor
+    discounts: Tensor
+
+
+def transitions(unroll: Unroll, discount: float) -> Transitions:
+    """Aligns decisions with their consequences.
+
+    A row holds what the agent *saw*: its observation, with the action and the reward that led
+    there. What row t *decided* therefore stands in row t + 1. This is the only place where that
+    shift is made.
+
+    An episode's end cuts the return: discount 0. If the episode was only cut off by the clock, the
+    value of its final observation is what would have followed, and joins the reward.
+    """
+    ended = unroll.terminated | unroll.truncated
+    return Transitions(
+        actions=unroll.rows.previous_action[1:],
+        rewards=unroll.rows.previous_reward[1:] + discount * unroll.bootstrap_value,
+        discounts=discount * (~ended).to(torch.float32),
+    )
