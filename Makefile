@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/demo
 
-.PHONY: demo test test-all check lint types perf install clean
+.PHONY: demo test test-all check lint types reproduce reproduce-quick reproduce-know perf install clean
 
 demo: $(INSTALLED)  ## train an agent, question its memory, write a report
 	$(BIN)/groundling train demo --run-dir $(DEMO)
@@ -33,6 +33,15 @@ types: $(INSTALLED)
 	ln -sfn $(addprefix ../../,agents envs training evaluation) .typecheck/groundling/
 	ln -sfn $(addprefix ../../groundling/,__init__.py cli.py py.typed) .typecheck/groundling/
 	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml groundling
+
+reproduce: $(INSTALLED)  ## the study behind the README's table: hours; goes on where it stopped
+	$(BIN)/python -m groundling.evaluation.reproduce
+
+reproduce-quick: $(INSTALLED)  ## the same with one seed
+	$(BIN)/python -m groundling.evaluation.reproduce --quick --directory runs/know-small-quick --output runs/know-small-quick
+
+reproduce-know: $(INSTALLED)  ## the larger world: a night
+	$(BIN)/python -m groundling.evaluation.reproduce --family know --directory runs/know --variants simcore none --quick
 
 perf: $(INSTALLED)  ## side-by-side speed comparisons
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[perf]"

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState, LSTMCore
 from groundling.agents.generators import initialised_by
+from groundling.agents.prediction import Prediction
 from groundling.agents.sensors import Observation, Sensors
 from groundling.envs.errors import UserError
 
@@ -37,6 +38,8 @@ class AgentOutput(NamedTuple):
     """[T, B] float: the value of the row, in discounted reward."""
     core: CoreState
     """The state of the core after reading each row."""
+    features: Tensor
+    """[T, B, feature_size] float: what the sensors made of the observation."""
 
 
 class Agent(nn.Module):
@@ -72,6 +75,12 @@ class Agent(nn.Module):
             self.policy = nn.Linear(config.core_size, self.num_actions)
         with initialised_by(seed, "baseline"):
             self.baseline = nn.Linear(config.core_size, 1)
+        self.prediction: Prediction | None = None
+        if config.prediction.loss != "none":
+            with initialised_by(seed, "prediction"):
+                self.prediction = Prediction(
+                    observation_space, self.sensors, self.num_actions, config
+                )
 
     def initial_state(self, batch: int) -> CoreState:
         """The core state before anything was seen, [batch, core_size] each."""
@@ -89,7 +98,9 @@ class Agent(nn.Module):
             [features, action.masked_fill(fresh, 0.0), reward.masked_fill(fresh, 0.0)], dim=-1
         )
         core = self.core(inputs, rows.is_first, state)
-        return AgentOutput(self.policy(core.hidden), self.baseline(core.hidden).squeeze(-1), core)
+        return AgentOutput(
+            self.policy(core.hidden), self.baseline(core.hidden).squeeze(-1), core, features
+        )
 
     def step(self, row: Rows, state: CoreState) -> tuple[AgentOutput, CoreState]:
         """Reads one row ([B, …]): `unroll` with T = 1. Returns the output and the next state."""
@@ -97,9 +108,9 @@ class Agent(nn.Module):
             {name: leaf.unsqueeze(0) for name, leaf in row.observation.items()},
             *(part.unsqueeze(0) for part in row[1:]),
         )
-        logits, baseline, core = self.unroll(rows, state)
+        logits, baseline, core, features = self.unroll(rows, state)
         next_state = CoreState(core.hidden[0], core.cell[0])
-        return AgentOutput(logits[0], baseline[0], next_state), next_state
+        return AgentOutput(logits[0], baseline[0], next_state, features[0]), next_state
 
 
 def sample_actions(policy_logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -113,7 +124,11 @@ def sample_actions(policy_logits: Tensor, generator: torch.Generator) -> tuple[T
         Actions, [...] int64, and their log-probabilities, [...] float.
     """
     log_probs = torch.log_softmax(policy_logits, dim=-1)
-    # The Gumbel trick would need as many random numbers; multinomial wants two dimensions.
-    flat = log_probs.exp().flatten(0, -2)
-    action = torch.multinomial(flat, 1, generator=generator).view(log_probs.shape[:-1])
+    # Inversion of the cumulative distribution: several times cheaper than torch.multinomial for a
+    # handful of actions. Its last step is taken as 1, which rounding may miss.
+    reached = log_probs.exp().cumsum(-1)[..., :-1]
+    drawn = torch.rand(
+        log_probs.shape[:-1], generator=generator, device=log_probs.device, dtype=log_probs.dtype
+    )
+    action = (drawn.unsqueeze(-1) >= reached).sum(-1)
     return action, log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)

@@ -33,14 +33,14 @@ class LSTMDecoder(nn.Module):
         self.reader = nn.LSTM(64, size, batch_first=True)
         self.answer = nn.Linear(size, num_words)
 
-    def forward(self, belief: Tensor, tokens: Tensor) -> Tensor:
-        """[N, belief_size] and [N, L] int64 (0 = padding) → logits [N, num_words]."""
+    def forward(self, belief: Tensor, tokens: Tensor, about: Tensor, asked: Tensor) -> Tensor:
+        """See `Probe.forward`."""
         start = (
-            self.hidden_from_belief(belief).unsqueeze(0),
-            self.cell_from_belief(belief).unsqueeze(0),
+            self.hidden_from_belief(belief)[about].unsqueeze(0),
+            self.cell_from_belief(belief)[about].unsqueeze(0),
         )
-        read, _ = self.reader(self.words(tokens), start)
-        last = (tokens != 0).sum(-1) - 1
+        read, _ = self.reader(self.words(tokens)[asked], start)
+        last = ((tokens != 0).sum(-1) - 1)[asked]
         return cast(Tensor, self.answer(read[torch.arange(len(last)), last]))
 
 
@@ -67,10 +67,10 @@ class MLPDecoder(nn.Module):
             nn.Linear(256, num_words),
         )
 
-    def forward(self, belief: Tensor, tokens: Tensor) -> Tensor:
-        """[N, belief_size] and [N, L] int64 (0 = padding) → logits [N, num_words]."""
+    def forward(self, belief: Tensor, tokens: Tensor, about: Tensor, asked: Tensor) -> Tensor:
+        """See `Probe.forward`."""
         question = self.question(self.words(tokens).flatten(-2))
-        return cast(Tensor, self.answer(self.belief(belief) * question))
+        return cast(Tensor, self.answer(self.belief(belief)[about] * question[asked]))
 
 
 class Probe(nn.Module):
@@ -117,11 +117,33 @@ class Probe(nn.Module):
         spread = beliefs.std(0, correction=0)
         self.scale.copy_(torch.where(spread > 1e-5, spread, torch.ones_like(spread)))
 
-    def forward(self, belief: Tensor, tokens: Tensor) -> Tensor:
-        """[N, belief_size] and [N, L] integers (0 = padding) → logits [N, num_words]."""
+    def forward(
+        self,
+        belief: Tensor,
+        tokens: Tensor,
+        about: Tensor | None = None,
+        asked: Tensor | None = None,
+    ) -> Tensor:
+        """Scores every word as the answer to N questions.
+
+        Many questions are asked about one moment, and the same question about many moments; what
+        depends on the moment or on the question alone is computed once.
+
+        Args:
+            belief: [S, belief_size], of S moments.
+            tokens: [Q, L] integers, 0 = padding, of Q different questions.
+            about: [N] int64: the moment of each question; None: of the n-th, the n-th.
+            asked: [N] int64: which question it is; None: the n-th.
+
+        Returns:
+            Logits, [N, num_words].
+        """
         if not self.answers_reach_agent:
             belief = belief.detach()
-        return cast(Tensor, self.decoder((belief - self.mean) / self.scale, tokens.long()))
+        about = torch.arange(len(belief), device=belief.device) if about is None else about
+        asked = torch.arange(len(tokens), device=tokens.device) if asked is None else asked
+        standard = (belief - self.mean) / self.scale
+        return cast(Tensor, self.decoder(standard, tokens.long(), about, asked))
 
 
 def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:

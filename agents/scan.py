@@ -69,8 +69,11 @@ class LSTMScan(torch.autograd.Function):
 
 
 def _slopes(gates: Tensor, kept_cells: Tensor, squashed: Tensor) -> tuple[Tensor, Tensor]:
-    """What a change of each gate's input does: to the cell (to the hidden state, for the read gate),
-    [T, B, 4 · H], and what a change of the cell does to the hidden state, [T, B, H]."""
+    """Slopes that the backward pass multiplies by, all rows at once.
+
+    [T, B, 4 · H]: of the cell (for the read gate: of the hidden state) with respect to each gate's
+    input; [T, B, H]: of the hidden state with respect to the cell.
+    """
     write, forget, candidate, read = gates.chunk(GATES, dim=-1)
     slopes = torch.cat(
         [

@@ -217,6 +217,10 @@ class Sensors(nn.Module):
         total = sum(cast(LeafSensor, sensor).size for sensor in self.leaves)
         self.mix = nn.Sequential(nn.Linear(total, config.feature_size), nn.ReLU())
 
+    def leaf(self, name: str) -> LeafSensor:
+        """The sensor of one leaf."""
+        return cast(LeafSensor, self.leaves[self.names.index(name)])
+
     def forward(self, observation: Observation) -> Tensor:
         """{name: [..., *leaf shape]} → [..., feature_size]."""
         features = [

@@ -12,7 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from groundling.agents.generators import named_generator, named_seed
 from groundling.agents.probe import Probe
 from groundling.envs.questions import NOT_SEEN, Questions, QuestionSource
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.render import draw_view
 from groundling.envs.vocabulary import Vocabulary
+from groundling.evaluation.imagination import HORIZONS, Imagination
 from groundling.evaluation.probing import load_probe
 from groundling.evaluation.walks import Reader, at_random, by_agent, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
@@ -25,6 +28,7 @@ QUESTION_STEPS = 7
 """Steps for which a question stays on the screen."""
 PANEL_WIDTH = 340
 MARGIN = 20
+VIEW_WIDTH = 96
 INK, FAINT, RIGHT, WRONG, PAPER = "#22252e", "#7a8090", "#1d8a4f", "#c2412d", "#fbfaf7"
 
 
@@ -39,7 +43,13 @@ class Interview:
 
 
 def film_run(
-    run_dir: Path | str, file: Path | str, *, steps: int = 64, seed: int = 0, device: str = "cpu"
+    run_dir: Path | str,
+    file: Path | str,
+    *,
+    steps: int = 64,
+    seed: int = 0,
+    imagine: bool = False,
+    device: str = "cpu",
 ) -> Path:
     """Films a trained agent in a room it never met; if it was probed, with questions and answers.
 
@@ -48,6 +58,8 @@ def film_run(
         file: the GIF to write.
         steps: how long.
         seed: which room, and which actions are drawn.
+        imagine: draw what its simulator had expected to see beside what it sees (SimCore, in our
+            own rooms).
         device: of the agent.
     """
     run = RunDirectory(run_dir)
@@ -60,6 +72,7 @@ def film_run(
         probe = load_probe(run, agent, len(source.vocabulary))
         if probe is not None:
             interviewer = _Interviewer(source, reader, probe.to(resolve_device(device)), seed)
+    imagination = Imagination(reader) if imagine else None
     choose = by_agent(reader, named_generator(seed, "film", resolve_device(device)))
     frames, earned = [], 0.0
     rows = walk(
@@ -74,9 +87,43 @@ def film_run(
         earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
         picture = cast(Any, environment.render())[0]
         interview = interviewer.ask(step) if interviewer else None
-        frames.append(_frame(picture, f"step {step}", f"return {earned:.0f}", interview))
+        frame = _frame(picture, f"step {step}", f"return {earned:.0f}", interview)
+        if imagination is not None:
+            imagination.follow(row)
+            seen = row.observation["view"][0].cpu().numpy()
+            frame = _above(frame, _imagined(imagination, seen, config.env.rooms))
+        frames.append(frame)
     environment.close()
     return write_gif(frames, file)
+
+
+def _imagined(
+    imagination: Imagination, seen: NDArray[np.uint8], rooms: RoomsOptions
+) -> Image.Image:
+    """A strip: the view, and what was expected of it some steps ago."""
+    tile = max(VIEW_WIDTH // rooms.view_size, 8)
+    side = tile * rooms.view_size
+    views = {"sees": seen} | {
+        f"{steps} step{'s' if steps > 1 else ''} ago": imagination.expected(steps)
+        for steps in HORIZONS
+    }
+    strip = Image.new("RGB", (len(views) * (side + MARGIN) + MARGIN, side + 44), PAPER)
+    pen, font = ImageDraw.Draw(strip), ImageFont.load_default(13)
+    for index, (title, view) in enumerate(views.items()):
+        left = MARGIN + index * (side + MARGIN)
+        pen.text((left, 8), title, FAINT if index else INK, font)
+        if view is not None:
+            strip.paste(Image.fromarray(draw_view(view, rooms, tile)), (left, 30))
+    return strip
+
+
+def _above(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """Two pictures, one above the other."""
+    size = (max(upper.width, lower.width), upper.height + lower.height)
+    both = Image.new("RGB", size, PAPER)
+    both.paste(upper, (0, 0))
+    both.paste(lower, (0, upper.height))
+    return both
 
 
 def film_environment(
@@ -114,11 +161,10 @@ class _Interviewer:
         if self.asked is None:
             return None
         vocabulary = self.source.vocabulary
-        age = int(self.asked.steps_since_seen[0])
         return Interview(
             question=self.asked.text(0, vocabulary),
             truth=self.asked.answer_text(0, vocabulary),
-            age=f"last seen {age} steps before asking" if age > 0 else "in view when asked",
+            age=_age(int(self.asked.steps_since_seen[0])),
             answers=self._answers(self.asked, vocabulary),
         )
 
@@ -137,6 +183,12 @@ class _Interviewer:
         likely = self.probe(belief, tokens).softmax(-1)[0].topk(3)
         words = [vocabulary.decode(index.view(1).cpu().numpy()) for index in likely.indices]
         return list(zip(words, likely.values.tolist(), strict=True))
+
+
+def _age(steps: int) -> str:
+    if steps == 0:
+        return "in view when asked"
+    return f"last seen {steps} step{'s' if steps > 1 else ''} before asking"
 
 
 def _frame(

@@ -54,7 +54,7 @@ class ProbeSettings:
     """Distinct rooms that decide which pass of the decoder is kept."""
     test_rooms: int = 5_000
     """Distinct rooms the table is scored on."""
-    ask_every: int = 20
+    ask_every: int = 8
     """Steps between two moments of questions, on average."""
     walker: Literal["explorer", "agent"] = "explorer"
     """Who chooses the path: the scripted explorer (the same for all agents), or the agent."""
@@ -63,11 +63,13 @@ class ProbeSettings:
     size: int = 512
     """Width of the decoder."""
     passes: int = 4
-    """Passes over the questions, at the most."""
-    batch: int = 512
-    """Questions per update of the decoder."""
-    learning_rate: float = 1e-3
+    """Passes over the questions, at the most; one that brings nothing is the last."""
+    batch: int = 64
+    """Moments per update of the decoder, each with all its questions."""
+    learning_rate: float = 3e-3
     """Adam's step size at the first update; it falls to 0 along a cosine."""
+    controls: bool = True
+    """Whether the untrained agent and the question alone are asked too."""
     seed: int = 0
     """Of the decoder's weights and order of questions."""
 
@@ -78,7 +80,7 @@ class ProbeSettings:
                 raise UserError(f"{field.replace('_', '-')} is {value}; expected at least 1")
 
 
-QUICK = ProbeSettings(rooms=6_000, validation_rooms=1_000, test_rooms=3_000, passes=3)
+QUICK = ProbeSettings(rooms=4_000, validation_rooms=500, test_rooms=2_000, passes=3)
 
 
 @dataclass(frozen=True)
@@ -200,62 +202,81 @@ def fit_probe(
         ).to(device)
     probe.standardise(data.beliefs)
     order = named_generator(settings.seed, "order")
-    updates = settings.passes * -(-len(data) // settings.batch)
+    updates = settings.passes * -(-data.moments // settings.batch)
     optimiser = torch.optim.Adam(probe.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
     best, kept = float("inf"), probe.state_dict()
     done = 0
     with progress(f"decoder: {name}", updates, shown=shown) as advance:
         for _ in range(settings.passes):
-            for chosen in torch.randperm(len(data), generator=order).split(settings.batch):
+            for moments in torch.randperm(data.moments, generator=order).split(settings.batch):
                 optimiser.zero_grad()
-                loss = answer_loss(*data.asked_of(probe, chosen.to(device))).mean()
-                loss.backward()
+                logits, answers = data.ask(probe, moments.to(device))
+                answer_loss(logits, answers).mean().backward()
                 optimiser.step()
                 schedule.step()
                 done += 1
                 advance(done)
             score = held_out.loss(probe)
-            if score < best:
-                best, kept = score, {key: one.clone() for key, one in probe.state_dict().items()}
+            if score >= best:
+                break
+            best, kept = score, {key: one.clone() for key, one in probe.state_dict().items()}
     probe.load_state_dict(kept)
     return probe.eval()
 
 
 class _Data:
-    """Examples as tensors on a device, read through one agent's beliefs or through none."""
+    """Examples as tensors on a device, sorted by moment, read through one agent or through none."""
 
     def __init__(self, examples: Examples, reads: str | None, device: torch.device) -> None:
+        questions = examples.questions
+        # Only moments of which something is asked; a batch takes some with all their questions.
+        order = np.argsort(questions.world, kind="stable")
+        asked_of, counts = np.unique(questions.world[order], return_counts=True)
+        different, which = np.unique(questions.tokens[order], axis=0, return_inverse=True)
         some = next(iter(examples.beliefs.values()))
         # The control's constant has a belief's width, so that its decoder is the same network.
-        beliefs = examples.beliefs[reads] if reads else some.new_zeros(1, some.shape[1])
-        questions = examples.questions
-        moments = questions.world if reads else np.zeros(len(questions), np.int64)
-        self.beliefs = beliefs.to(device)
-        self.moments = torch.from_numpy(moments).to(device)
-        self.tokens = torch.from_numpy(questions.tokens).to(device)
-        self.answers = torch.from_numpy(questions.answer).to(device)
+        beliefs = examples.beliefs[reads] if reads else some.new_zeros(1, 1).expand(*some.shape)
+        self.beliefs = beliefs[torch.from_numpy(asked_of)].to(device)
+        self.order = order
+        self.counts = torch.from_numpy(counts).to(device)
+        self.begins = self.counts.cumsum(0) - self.counts
+        self.tokens = torch.from_numpy(different).to(device)
+        self.which = torch.from_numpy(which.ravel()).to(device)
+        self.answers = torch.from_numpy(questions.answer[order]).to(device)
 
-    def __len__(self) -> int:
-        return len(self.answers)
+    @property
+    def moments(self) -> int:
+        """How many moments there are."""
+        return len(self.beliefs)
 
-    def asked_of(self, probe: Probe, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [n, words] and answers [n] of the chosen questions."""
-        beliefs = self.beliefs[self.moments[chosen]]
-        return probe(beliefs, self.tokens[chosen]), self.answers[chosen]
+    def ask(self, probe: Probe, moments: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [n, words] and answers [n] of all questions about the chosen moments."""
+        counts = self.counts[moments]
+        about = torch.repeat_interleave(counts)
+        first = counts.cumsum(0) - counts
+        within = torch.arange(len(about), device=about.device) - first[about]
+        chosen = self.begins[moments][about] + within
+        logits = probe(self.beliefs[moments], self.tokens, about, self.which[chosen])
+        return logits, self.answers[chosen]
+
+    def _all(self, probe: Probe) -> tuple[Tensor, Tensor]:
+        """Logits and answers of all questions, sorted by moment."""
+        parts = torch.arange(self.moments, device=self.answers.device).split(1024)
+        logits, answers = zip(*(self.ask(probe, part) for part in parts), strict=True)
+        return torch.cat(logits), torch.cat(answers)
 
     @torch.no_grad()
     def loss(self, probe: Probe) -> float:
         """Mean cross-entropy in nats."""
-        parts = torch.arange(len(self), device=self.answers.device).split(4096)
-        return float(torch.cat([answer_loss(*self.asked_of(probe, part)) for part in parts]).mean())
+        return float(answer_loss(*self._all(probe)).mean())
 
     @torch.no_grad()
     def answered(self, probe: Probe) -> NDArray[np.int64]:
-        """The probe's answers, [N] word ids."""
-        parts = torch.arange(len(self), device=self.answers.device).split(4096)
-        logits = [self.asked_of(probe, part)[0].argmax(-1) for part in parts]
-        return np.asarray(torch.cat(logits).cpu())
+        """The probe's answers in the order of the questions, [N] word ids."""
+        answers = np.empty(len(self.order), np.int64)
+        answers[self.order] = self._all(probe)[0].argmax(-1).cpu().numpy()
+        return answers
 
 
 def accuracy_by_type(
@@ -296,10 +317,18 @@ def probe_run(
     run_dir: Path | str,
     settings: ProbeSettings | None = None,
     *,
+    frames: int | None = None,
     device: str = "cpu",
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Questions a run's frozen agent; writes `probe/results.json` and the fitted decoder.
+
+    Args:
+        run_dir: of the run.
+        settings: the protocol's, unless given.
+        frames: the snapshot after so many frames instead of the latest checkpoint.
+        device: where to compute.
+        show_progress: a live display on stderr.
 
     Returns:
         What was written: settings, number of questions, and accuracy per row and question type.
@@ -310,10 +339,11 @@ def probe_run(
     settings = settings or ProbeSettings()
     where = resolve_device(device)
     run = RunDirectory(run_dir)
-    agent, config = load_agent(run_dir, device=device)
-    untrained, _ = load_agent(run_dir, device=device, untrained=True)
+    agent, config = load_agent(run_dir, device=device, frames=frames)
     types, num_words = _language(config)
-    agents = {"agent": agent, "untrained agent": untrained}
+    agents = {"agent": agent}
+    if settings.controls:
+        agents["untrained agent"], _ = load_agent(run_dir, device=device, untrained=True)
 
     def collect(purpose: Purpose, rooms: int) -> Examples:
         return collect_examples(
@@ -324,30 +354,32 @@ def probe_run(
     validation = collect("probe-validation", settings.validation_rooms)
     test = collect("probe-test", settings.test_rooms)
     rows = {}
-    for name, reads in (
-        ("agent", "agent"),
-        ("untrained agent", "untrained agent"),
-        ("question only", None),
-    ):
+    read_by = {name: name for name in agents} | (
+        {"question only": None} if settings.controls else {}
+    )
+    for name, reads in read_by.items():
         probe = fit_probe(
             train, validation, reads, num_words, settings, device=where, shown=show_progress
         )
         answers = _Data(test, reads, where).answered(probe)
         rows[name] = accuracy_by_type(test.questions, answers, types)
-        if name == "agent":
+        if name == "agent" and frames is None:
             run.probe.mkdir(exist_ok=True)
             save_probe(run, probe, settings)
     majority = majority_answers(train.questions, test.questions)
     rows["majority"] = accuracy_by_type(test.questions, majority, types)
+    checkpoint = load_checkpoint(run.checkpoint if frames is None else run.snapshot(frames))
     results = {
         "run": str(run.path),
-        "frames": load_checkpoint(run.checkpoint)["frames"],
+        "frames": checkpoint["frames"],
+        "seconds": checkpoint["seconds"],
         "settings": dataclasses.asdict(settings),
         "questions": {"fitted": len(train.questions), "scored": len(test.questions)},
         "rows": rows,
         "measured": time.strftime("%Y-%m-%d"),
     }
-    write_text(run.probe / "results.json", json.dumps(results, indent=2) + "\n")
+    run.probe.mkdir(exist_ok=True)
+    write_text(run.results(frames), json.dumps(results, indent=2) + "\n")
     return results
 
 

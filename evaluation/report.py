@@ -87,7 +87,7 @@ def _learning_curve(metrics: list[Row], returns: Any) -> str:
     figure = Figure(figsize=(7.2, 3.2), dpi=144, layout="constrained")
     axes = figure.subplots()
     points = [
-        (row["frames"], row["episode_return"])
+        (row["frames"] / 1e6, row["episode_return"])
         for row in metrics
         if row["frames"] is not None and row["episode_return"] is not None
     ]
@@ -97,7 +97,7 @@ def _learning_curve(metrics: list[Row], returns: Any) -> str:
             if name in returns["returns"]:
                 level = returns["returns"][name]["mean"]
                 axes.axhline(level, color="#555555", linestyle=style, linewidth=1, label=name)
-    axes.set_xlabel("frames")
+    axes.set_xlabel("million frames")
     axes.set_ylabel("episode return")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -112,7 +112,8 @@ def _probe_bars(probe: Any) -> str:
     axes = figure.subplots()
     width = 0.8 / len(probe["rows"])
     for index, (name, scores) in enumerate(probe["rows"].items()):
-        places = [place + (index - 1.5) * width for place in range(len(types))]
+        shift = (index - (len(probe["rows"]) - 1) / 2) * width
+        places = [place + shift for place in range(len(types))]
         heights = [scores[kind]["answerable"] for kind in types]
         axes.bar(places, heights, width, label=name, color=ROW_COLOURS[name])
     axes.set_xticks(range(len(types)), [kind.replace("_", "\n") for kind in types])

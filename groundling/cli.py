@@ -6,6 +6,7 @@ commands, so that help is there at once.
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -17,9 +18,10 @@ import tyro
 from groundling import __version__
 from groundling.envs.errors import UserError
 from groundling.training.config import EnvironmentConfig, TrainConfig, from_json, to_json
-from groundling.training.presets import PRESETS, preset
+from groundling.training.errors import Interrupted, NonFiniteLoss
+from groundling.training.presets import FAMILIES, PRESETS, preset
 
-USER_ERROR, STOPPED = 2, 130
+DIVERGED, USER_ERROR, STOPPED = 1, 2, 130
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,9 @@ def _preset_name(arguments: Sequence[str]) -> tuple[str, list[str]]:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: groundling train PRESET [--any.field value] [--config FILE]\n\npresets:")
         for name, make in PRESETS.items():
-            print(f"  {name:12} {(make.__doc__ or '').splitlines()[0]}")
+            print(f"  {name:25} {(make.__doc__ or '').splitlines()[0]}")
+        for name, make in FAMILIES.items():
+            print(f"\n{name}: {(make.__doc__ or '').splitlines()[0]}")
         print("\ngroundling train PRESET --help shows every field.")
         if arguments:
             raise SystemExit(0)
@@ -92,6 +96,8 @@ def probe(
     walker: Literal["explorer", "agent"] = "explorer",
     decoder: Literal["mlp", "lstm"] = "mlp",
     rooms: int | None = None,
+    frames: int | None = None,
+    controls: bool = True,
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
@@ -104,22 +110,29 @@ def probe(
         walker: Who chooses the path through the rooms.
         decoder: What reads the belief: a perceptron, or the paper's LSTM.
         rooms: Rooms to fit the decoder on (default: the protocol's 30,000).
+        frames: The snapshot after so many frames instead of the latest checkpoint.
+        controls: Whether the untrained agent and the question alone are asked too.
         seed: Of the decoder.
         device: Where to compute.
     """
     from groundling.evaluation.probing import QUICK, ProbeSettings, probe_run
+    from groundling.training.run import RunDirectory
 
     settings = dataclasses.replace(
-        QUICK if quick else ProbeSettings(), walker=walker, decoder=decoder, seed=seed
+        QUICK if quick else ProbeSettings(),
+        walker=walker,
+        decoder=decoder,
+        controls=controls,
+        seed=seed,
     )
     if rooms is not None:
         settings = dataclasses.replace(settings, rooms=rooms)
-    results = probe_run(run, settings, device=device)
+    results = probe_run(run, settings, frames=frames, device=device)
     if json:
         _print_json(results)
     else:
         _print_probe(results)
-        print(f"written: {run / 'probe' / 'results.json'}")
+        print(f"written: {RunDirectory(run).results(frames)}")
 
 
 def evaluate(
@@ -152,6 +165,38 @@ def evaluate(
     _print_table(["policy", "mean return", "standard error"], rows)
 
 
+def foresee(
+    run: tyro.conf.Positional[Path],
+    /,
+    rooms: int = 512,
+    json: bool = False,
+    device: str = "cpu",
+) -> None:
+    """Measure how well an agent's simulator predicts, and how much of that takes memory.
+
+    Args:
+        run: The run directory, trained with SimCore.
+        rooms: Rooms the agent walks through.
+        json: Print the results as JSON.
+        device: Where to compute.
+    """
+    from groundling.evaluation.foresight import measure_foresight
+
+    if rooms < 1:
+        raise UserError(f"--rooms is {rooms}; expected at least 1")
+    results = measure_foresight(run, rooms=rooms, device=device)
+    if json:
+        _print_json(results)
+        return
+    names = ("share", "model", "copy", "marginal", "what", "colour")
+    rows = [
+        [steps, kind, *(f"{scores[name]:.2f}" if name in scores else "" for name in names)]
+        for steps, kinds in results["horizons"].items()
+        for kind, scores in kinds.items()
+    ]
+    _print_table(["steps ahead", "cell", *names], rows)
+
+
 def report(run: tyro.conf.Positional[Path], /) -> None:
     """Write report.html: curves, tables, a film, every setting.
 
@@ -163,7 +208,14 @@ def report(run: tyro.conf.Positional[Path], /) -> None:
     print(f"written: {write_report(run)}")
 
 
-def watch(source: tyro.conf.Positional[str], /, gif: Path, steps: int = 64, seed: int = 0) -> None:
+def watch(
+    source: tyro.conf.Positional[str],
+    /,
+    gif: Path,
+    steps: int = 64,
+    seed: int = 0,
+    imagine: bool = False,
+) -> None:
     """Film an environment, or a trained agent and what it answers.
 
     Args:
@@ -171,13 +223,14 @@ def watch(source: tyro.conf.Positional[str], /, gif: Path, steps: int = 64, seed
         gif: The file to write.
         steps: Length of the film.
         seed: Which room.
+        imagine: Draw what the agent's simulator had expected to see (a run with SimCore).
     """
     from groundling.evaluation.film import film_environment, film_run
 
     if steps < 1:
         raise UserError(f"--steps is {steps}; expected at least 1")
     if Path(source).is_dir():
-        print(f"written: {film_run(source, gif, steps=steps, seed=seed)}")
+        print(f"written: {film_run(source, gif, steps=steps, seed=seed, imagine=imagine)}")
     else:
         config = EnvironmentConfig(id=source)
         print(f"written: {film_environment(config, gif, steps=steps, seed=seed)}")
@@ -238,6 +291,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "probe": probe,
     "evaluate": evaluate,
+    "foresee": foresee,
     "report": report,
     "watch": watch,
     "envs": envs,
@@ -247,15 +301,25 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 2 a user's mistake, 130 stopped by Ctrl-C."""
+    """Runs the command line.
+
+    Exit codes: 0 done, 1 training diverged, 2 a user's mistake, 130 stopped by Ctrl-C.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Threads that spin while they wait slow each other down a hundredfold on a busy machine. Read
+    # when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         _dispatch(arguments)
     except UserError as error:
         print(f"groundling: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
-    except KeyboardInterrupt:
-        print("groundling: stopped; the same command goes on", file=sys.stderr)
+    except NonFiniteLoss as error:
+        print(f"groundling: {error}", file=sys.stderr)
+        raise SystemExit(DIVERGED) from None
+    except (Interrupted, KeyboardInterrupt) as error:
+        said = str(error) or "stopped"
+        print(f"groundling: {said}; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None
 
 
@@ -294,12 +358,12 @@ def _print_json(results: Any) -> None:
 
 
 def _print_probe(results: dict[str, Any]) -> None:
-    kinds = list(results["rows"]["agent"])
+    scores = results["rows"]
     rows = [
-        [name, *(f"{scores[kind]['answerable']:.2f}" for kind in kinds)]
-        for name, scores in results["rows"].items()
+        [kind.replace("_", " "), *(f"{scores[name][kind]['answerable']:.2f}" for name in scores)]
+        for kind in scores["agent"]
     ]
-    _print_table(["answerable questions", *(kind.replace("_", " ") for kind in kinds)], rows)
+    _print_table(["answerable questions", *scores], rows)
 
 
 def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from groundling.agents.agent import Agent, Rows, sample_actions
@@ -21,6 +22,19 @@ class FinishedEpisode(NamedTuple):
     """Sum of raw rewards."""
     length: int
     """Steps."""
+
+
+class _Cut(NamedTuple):
+    """Episodes that one step cut off, n of them."""
+
+    t: Tensor
+    """[n] int64: the step."""
+    environment: Tensor
+    """[n] int64."""
+    row: Rows
+    """[n]: the final observation as the episode's next row."""
+    state: CoreState
+    """[n, core_size]: of the core, before that row."""
 
 
 def observe(observation: Any, device: torch.device) -> dict[str, Tensor]:
@@ -91,7 +105,7 @@ class Actor:
             ask: draw questions for the online probe at one random row.
         """
         start = self.core_state
-        rows, log_probs, terminateds, truncateds, bootstraps = [self.row], [], [], [], []
+        rows, log_probs, ends, cuts = [self.row], [], [], []
         asked_at = -1
         questions = None
         if ask:
@@ -102,58 +116,43 @@ class Actor:
                 questions = self._ask(t)
             output, self.core_state = self.agent.step(self.row, self.core_state)
             action, log_prob = sample_actions(output.policy_logits, self.generator)
-            terminated, truncated, bootstrap = self._step(action)
+            terminated, truncated, info = self._step(action)
             rows.append(self.row)
             log_probs.append(log_prob)
-            terminateds.append(terminated)
-            truncateds.append(truncated)
-            bootstraps.append(bootstrap)
+            ends.append((terminated, truncated))
+            if truncated.any():
+                cuts.append(self._cut(t, truncated, info))
         return Unroll(
             rows=_stack_rows(rows),
             core_state=start,
             behaviour_log_prob=torch.stack(log_probs),
-            terminated=torch.stack(terminateds),
-            truncated=torch.stack(truncateds),
-            bootstrap_value=torch.stack(bootstraps),
+            terminated=self._stack([terminated for terminated, _ in ends]),
+            truncated=self._stack([truncated for _, truncated in ends]),
+            bootstrap_value=self._bootstrap_values(cuts, length),
             policy_version=policy_version,
             questions=questions,
         )
 
-    def _step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of every environment: terminated, truncated and bootstrap value, [B] each."""
+    def _step(self, action: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One step of every environment: terminated and truncated, [B] each, and info."""
         choice = action.cpu().numpy() + self.agent.first_action
         observation, reward, terminated, truncated, info = self.environment.step(choice)
         self.doorkeeper.check(observation, reward)
         self._count(reward, terminated | truncated)
-        rewards = torch.as_tensor(reward, dtype=torch.float32, device=self.device)
-        bootstrap = torch.zeros(self.batch, device=self.device)
-        # An episode that is both over and out of time is over.
-        truncated = truncated & ~terminated
-        if truncated.any():
-            bootstrap = self._value_of_final_observation(info, truncated, action, rewards)
         self.row = Rows(
             observe(observation, self.device),
             torch.as_tensor(terminated | truncated, device=self.device),
             action,
-            rewards,
+            torch.as_tensor(reward, dtype=torch.float32, device=self.device),
         )
-        return (
-            torch.as_tensor(terminated, device=self.device),
-            torch.as_tensor(truncated, device=self.device),
-            bootstrap,
-        )
+        # An episode that is both over and out of time is over.
+        return terminated, truncated & ~terminated, info
 
-    def _value_of_final_observation(
-        self,
-        info: dict[str, Any],
-        truncated: np.ndarray[Any, Any],
-        action: Tensor,
-        rewards: Tensor,
-    ) -> Tensor:
-        """V(final observation) where truncated, 0 elsewhere: [B].
+    def _cut(self, t: int, truncated: NDArray[np.bool_], info: dict[str, Any]) -> "_Cut":
+        """The final observations of episodes that step t cut off, with the core state that acted.
 
-        The final observation is read once, to the side, as the episode's next row; the core state
-        that comes of it is thrown away.
+        Such an observation is read as its episode's next row: not a first one, with the action and
+        the reward that led to it.
         """
         where = torch.as_tensor(np.flatnonzero(truncated), device=self.device)
         final = final_observations(info, truncated)
@@ -161,14 +160,40 @@ class Actor:
         row = Rows(
             observe(final, self.device),
             torch.zeros(len(where), dtype=torch.bool, device=self.device),
-            action[where],
-            rewards[where],
+            self.row.previous_action[where],
+            self.row.previous_reward[where],
         )
         state = CoreState(self.core_state.hidden[where], self.core_state.cell[where])
-        output, _ = self.agent.step(row, state)
-        return torch.zeros_like(rewards).index_copy(0, where, output.baseline)
+        return _Cut(torch.full_like(where, t), where, row, state)
 
-    def _count(self, reward: np.ndarray[Any, Any], ended: np.ndarray[Any, Any]) -> None:
+    def _bootstrap_values(self, cuts: list["_Cut"], length: int) -> Tensor:
+        """V(final observation) where an episode was cut off, 0 elsewhere: [T, B].
+
+        The final observations of the whole unroll are read at once, to the side; the core states
+        that come of it are thrown away.
+        """
+        values = torch.zeros(length, self.batch, device=self.device)
+        if cuts:
+            row = Rows(
+                {
+                    name: torch.cat([cut.row.observation[name] for cut in cuts])
+                    for name in cuts[0].row.observation
+                },
+                *(torch.cat(parts) for parts in zip(*(cut.row[1:] for cut in cuts), strict=True)),
+            )
+            state = CoreState(
+                *(torch.cat(parts) for parts in zip(*(cut.state for cut in cuts), strict=True))
+            )
+            output, _ = self.agent.step(row, state)
+            t = torch.cat([cut.t for cut in cuts])
+            environment = torch.cat([cut.environment for cut in cuts])
+            values[t, environment] = output.baseline
+        return values
+
+    def _stack(self, flags: list[NDArray[np.bool_]]) -> Tensor:
+        return torch.as_tensor(np.stack(flags), device=self.device)
+
+    def _count(self, reward: NDArray[Any], ended: NDArray[Any]) -> None:
         self.episode_return += reward
         self.episode_length += 1
         for i in np.flatnonzero(ended):
@@ -187,7 +212,7 @@ class Actor:
         assert self.question_generator is not None
         questions = source.ask(self.question_generator)
 
-        def tensor(values: np.ndarray[Any, Any]) -> Tensor:
+        def tensor(values: NDArray[Any]) -> Tensor:
             return torch.as_tensor(values.astype(np.int64), device=self.device)
 
         environment = tensor(questions.world)
@@ -247,9 +272,7 @@ class Actor:
         self.unreported = state["unreported"].numpy().copy()
 
 
-def final_observations(
-    info: dict[str, Any], ended: np.ndarray[Any, Any]
-) -> dict[str, np.ndarray[Any, Any]]:
+def final_observations(info: dict[str, Any], ended: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The leaves of the ended episodes' final observations, stacked.
 
     Gymnasium hands them over in `info["final_obs"]`, an object array with one observation for each

@@ -1,5 +1,6 @@
 """Checkpoints: written beside and renamed, read without executing code."""
 
+import io
 import os
 import platform
 import warnings
@@ -41,12 +42,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is truncated, damaged or something else.
     """
+    file = io.BytesIO(path.read_bytes())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about oddities of files that are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged file can break the reader in any way.
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise CheckpointError(

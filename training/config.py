@@ -128,10 +128,15 @@ class TrainConfig:
     """Environment steps to train for, all environments together."""
     device: str = "cpu"
     """Where the networks live: cpu, cuda, cuda:1, mps, …"""
+    threads: int = 1
+    """Processor threads for the networks. The matrices of one batch are small: one thread is
+    fastest, and leaves the other cores for other runs."""
     log_every: int = 50
     """Updates per row of metrics.jsonl."""
     save_every: float = 60.0
     """Seconds between checkpoints; one more is written at the end and on Ctrl-C."""
+    snapshot_every: int = 0
+    """Frames between checkpoints that are kept for ever, to be probed later (0: none)."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where metrics go besides metrics.jsonl; each needs the extra of its name."""
     env: EnvironmentConfig = field(default_factory=EnvironmentConfig)
@@ -146,7 +151,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _expect(self.seed >= 0, "seed", self.seed, "0 or more")
         _expect(self.frames >= 1, "frames", self.frames, "at least 1")
+        _expect(self.threads >= 1, "threads", self.threads, "at least 1")
         _expect(self.log_every >= 1, "log-every", self.log_every, "at least 1")
+        _expect(self.snapshot_every >= 0, "snapshot-every", self.snapshot_every, "0 or more frames")
         _expect(self.save_every >= 0, "save-every", self.save_every, "0 or more seconds")
 
     @property
@@ -155,7 +162,9 @@ class TrainConfig:
         return self.env.num_envs * self.learner.unroll_length
 
 
-MAY_CHANGE = frozenset({"frames", "device", "log_every", "save_every", "track"})
+MAY_CHANGE = frozenset(
+    {"frames", "device", "threads", "log_every", "save_every", "snapshot_every", "track"}
+)
 """Fields of TrainConfig that a resumed run may set anew: they decide how long, where and how often,
 not what is learned."""
 
@@ -172,7 +181,9 @@ def from_json(values: Any, kind: type[Any] = TrainConfig, name: str = "") -> Any
         ValueError: names the field and says what was expected.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{name or 'the configuration'} is {values!r}; expected an object")
+        raise UserError(
+            f"{name.rstrip('.') or 'the configuration'} is {values!r}; expected an object"
+        )
     hints = typing.get_type_hints(kind)
     known = {one.name for one in dataclasses.fields(kind)}
     for key in values:
@@ -193,9 +204,22 @@ def _value(value: Any, hint: Any, name: str) -> Any:
     if hint is float and type(value) is int:
         value = float(value)
     if not _fits(value, hint):
-        expected = getattr(hint, "__name__", str(hint))
-        raise UserError(f"{name} is {value!r}; expected {expected}")
+        raise UserError(f"{name} is {value!r}; expected {_described(hint)}")
     return value
+
+
+def _described(hint: Any) -> str:
+    """What a field takes, in words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(arguments)}"
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_described(argument) for argument in arguments)
+    if origin is tuple:
+        return f"a list (each {_described(arguments[0])})"
+    if origin is dict:
+        return f"an object (each value {_described(arguments[1])})"
+    return str(hint.__name__)
 
 
 def _fits(value: Any, hint: Any) -> bool:

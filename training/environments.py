@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 from typing import Any, cast
 
 import gymnasium
@@ -76,8 +77,11 @@ def _make(spec: EnvSpec, name: str, count: int, options: dict[str, Any]) -> Envi
 
 
 def _spec(name: str) -> EnvSpec:
+    module, _, known = name.rpartition(":")
     try:
-        return gymnasium.spec(name)
+        if module:
+            importlib.import_module(module)
+        return gymnasium.spec(known)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         near = difflib.get_close_matches(name, gymnasium.registry.keys(), n=1)
         hint = f"; did you mean {near[0]}?" if near else "; expected a registered id or module:Id"
@@ -115,9 +119,11 @@ def _fault(batch: np.ndarray[Any, Any], space: gymnasium.Space[Any]) -> str | No
         return f"has shape {batch.shape[1:]}; its space says {shape}"
     if np.issubdtype(batch.dtype, np.floating) and np.isnan(batch).any():
         return "is NaN"
-    low, high = _bounds(space)
-    if (batch < low).any() or (batch > high).any():
-        return f"lies outside its space {space}"
+    low, high = (np.broadcast_to(bound, batch.shape) for bound in _bounds(space))
+    outside = (batch < low) | (batch > high)
+    if outside.any():
+        value, least, most = (array[outside][0] for array in (batch, low, high))
+        return f"holds {value}; its space says {least} to {most}"
     return None
 
 

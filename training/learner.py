@@ -1,6 +1,7 @@
 """The learner: one unroll in, one step of the optimiser out."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,15 +13,13 @@ from groundling.agents.losses import (
     negative_entropy_loss,
     policy_gradient_loss,
 )
+from groundling.agents.prediction import Prediction, PredictionOutput
 from groundling.agents.vtrace import vtrace
 from groundling.training.config import LearnerConfig
+from groundling.training.errors import NonFiniteLoss
 from groundling.training.metrics import Measured
 from groundling.training.monitor import Monitor
 from groundling.training.unroll import Unroll, transitions
-
-
-class NonFiniteLoss(ArithmeticError):
-    """A loss became NaN or infinite. The weights are still those before this update."""
 
 
 class Learner:
@@ -29,22 +28,34 @@ class Learner:
     Args:
         agent: learns in place.
         config: coefficients.
+        generator: draws what the auxiliary loss predicts, on the CPU.
         monitor: the online probe, if there is one; it has an optimiser of its own.
     """
 
-    def __init__(self, agent: Agent, config: LearnerConfig, monitor: Monitor | None) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        config: LearnerConfig,
+        *,
+        generator: torch.Generator,
+        monitor: Monitor | None,
+    ) -> None:
         self.agent = agent
         self.config = config
+        self.generator = generator
         self.monitor = monitor
         self.updates = 0
         self.optimiser = torch.optim.Adam(
-            agent.parameters(), lr=config.learning_rate, eps=config.adam_epsilon
+            agent.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True
         )
         self.weights = {
             "policy": config.policy_weight,
             "baseline": config.baseline_weight,
             "entropy": config.entropy_weight,
         }
+        if agent.prediction is not None:
+            self.weights["present"] = agent.prediction.config.present_weight
+            self.weights["future"] = agent.prediction.config.weight
         if monitor is not None and monitor.config.answers_reach_agent:
             self.weights["answers"] = monitor.config.answer_weight
 
@@ -59,6 +70,10 @@ class Learner:
         """
         output = self.agent.unroll(unroll.rows, unroll.core_state)
         losses, measured = self._actor_critic(output, unroll)
+        if self.agent.prediction is not None:
+            predicted = self._predict(self.agent.prediction, output, unroll)
+            losses |= {"present": predicted.present, "future": predicted.future}
+            measured |= {name: Measured(*pair) for name, pair in predicted.measured.items()}
         probe_loss = None
         if unroll.questions is not None:
             assert self.monitor is not None
@@ -104,6 +119,25 @@ class Learner:
             "value": Measured(float(baselines.detach().mean())),
         }
 
+    def _predict(
+        self, prediction: Prediction, output: AgentOutput, unroll: Unroll
+    ) -> PredictionOutput:
+        """The auxiliary losses of an unroll."""
+        frames = self.updates * unroll.behaviour_log_prob.numel()
+        return cast(
+            PredictionOutput,
+            prediction(
+                output.core,
+                output.features,
+                unroll.rows.observation,
+                unroll.rows.is_first,
+                transitions(unroll, self.config.discount).actions,
+                self.agent.sensors,
+                limit=prediction.config.limit(frames),
+                generator=self.generator,
+            ),
+        )
+
     def _update(self, losses: dict[str, Tensor], probe_loss: Tensor | None) -> float:
         """One step for the agent and one for the probe; returns the agent's gradient norm.
 
@@ -117,15 +151,27 @@ class Learner:
         if probe_loss is not None and "answers" not in losses:
             self._check_finite("loss 'probe'", probe_loss)
             probe_loss.backward()  # Its graph ends at the detached belief.
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.agent.parameters(), self.config.max_gradient_norm
-        )
+        norm = self._clip()
         self._check_finite("the gradient's norm", norm)
         self.optimiser.step()
         if probe_loss is not None:
             assert self.monitor is not None
             self.monitor.step()
         return float(norm)
+
+    def _clip(self) -> Tensor:
+        """Scales down the agent's gradient; returns the norm it had.
+
+        The simulator and its head are scaled by themselves: a prediction of weight 0 must not
+        change the agent, not even the last bit of this norm.
+        """
+        prediction = self.agent.prediction
+        own = [] if prediction is None else list(prediction.parameters())
+        apart = {id(weight) for weight in own}
+        shared = [weight for weight in self.agent.parameters() if id(weight) not in apart]
+        if own:
+            torch.nn.utils.clip_grad_norm_(own, self.config.max_gradient_norm)
+        return torch.nn.utils.clip_grad_norm_(shared, self.config.max_gradient_norm)
 
     def _weighted_sum(self, losses: dict[str, Tensor]) -> Tensor:
         """The agent's total loss. A loss without a weight, or the reverse, is a mistake of ours."""
@@ -151,6 +197,7 @@ class Learner:
             "agent": self.agent.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "updates": self.updates,
+            "generator": self.generator.get_state(),
         }
         if self.monitor is not None:
             state["probe"] = self.monitor.probe.state_dict()
@@ -162,6 +209,7 @@ class Learner:
         self.agent.load_state_dict(state["agent"])  # type: ignore[arg-type]
         self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
         self.updates = int(state["updates"])  # type: ignore[call-overload]
+        self.generator.set_state(state["generator"])  # type: ignore[arg-type]
         if self.monitor is not None:
             self.monitor.probe.load_state_dict(state["probe"])  # type: ignore[arg-type]
             self.monitor.optimiser.load_state_dict(state["probe_optimiser"])  # type: ignore[arg-type]

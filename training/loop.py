@@ -19,16 +19,13 @@ from groundling.training.actor import Actor
 from groundling.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from groundling.training.config import TrainConfig, to_json
 from groundling.training.environments import Environment, make_environment
+from groundling.training.errors import Interrupted
 from groundling.training.learner import Learner
 from groundling.training.metrics import Row, Window, discard_after, make_trackers, write_row
 from groundling.training.monitor import Monitor
 from groundling.training.progress import console, progress
 from groundling.training.run import RunDirectory, make_agent, resolve_device
 from groundling.training.seeds import environment_seed
-
-
-class Interrupted(Exception):
-    """Somebody asked the run to stop; it has saved itself and can be resumed."""
 
 
 def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = True) -> RunDirectory:
@@ -48,12 +45,26 @@ def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = Tru
         Interrupted: by Ctrl-C or SIGTERM; the checkpoint is written.
     """
     device = resolve_device(config.device)
-    training = Training(config, device)
-    run = RunDirectory(run_dir)
-    if run.open_for(config):
-        training.resume(run)
-    training.run(run, show_progress)
+    with _threads(config.threads):
+        training = Training(config, device)
+        run = RunDirectory(run_dir)
+        # Whatever is wrong with an earlier run here is found before a byte of it is overwritten.
+        if run.can_resume(config):
+            training.resume(run)
+        run.open_for(config)
+        discard_after(run.metrics, training.learner.updates)
+        training.run(run, show_progress)
     return run
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Training:
@@ -65,7 +76,12 @@ class Training:
         environment = make_environment(config.env, stagger=staggered)
         agent = make_agent(config, device)
         monitor = _make_monitor(config, environment, agent, device)
-        self.learner = Learner(agent, config.learner, monitor)
+        self.learner = Learner(
+            agent,
+            config.learner,
+            generator=named_generator(config.seed, "prediction"),
+            monitor=monitor,
+        )
         self.actor = Actor(
             environment,
             agent,
@@ -84,7 +100,7 @@ class Training:
         return self.learner.updates * self.config.frames_per_update
 
     def resume(self, run: RunDirectory) -> None:
-        """Takes up the run's checkpoint; rows of metrics past it are set aside."""
+        """Takes up the run's checkpoint."""
         state = load_checkpoint(run.checkpoint)
         try:
             self.learner.load_state_dict(state["learner"])
@@ -95,7 +111,6 @@ class Training:
             raise CheckpointError(
                 f"checkpoint {run.checkpoint} does not fit this configuration ({error})"
             ) from error
-        discard_after(run.metrics, self.learner.updates)
 
     def save(self, run: RunDirectory) -> None:
         """Writes the checkpoint: everything that the next update depends on."""
@@ -111,6 +126,20 @@ class Training:
             },
         )
 
+    def _snapshot(self, run: RunDirectory) -> None:
+        """Keeps the agent as it is now, if it is time."""
+        every, before = self.config.snapshot_every, self.frames - self.config.frames_per_update
+        if every and self.frames // every > before // every:
+            save_checkpoint(
+                run.snapshot(self.frames // every * every),
+                {
+                    "config": to_json(self.config),
+                    "learner": {"agent": self.learner.agent.state_dict()},
+                    "frames": self.frames,
+                    "seconds": self.seconds,
+                },
+            )
+
     def run(self, run: RunDirectory, show_progress: bool) -> None:
         """Updates until the configured frames are reached."""
         trackers = make_trackers(self.config.track, run.path, to_json(self.config))
@@ -124,6 +153,7 @@ class Training:
                 advance(self.frames)
                 while self.frames < self.config.frames:
                     self._update(window)
+                    self._snapshot(run)
                     if self.learner.updates % self.config.log_every == 0:
                         row = self._row(window)
                         write_row(run.metrics, row)

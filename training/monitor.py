@@ -69,14 +69,14 @@ class Monitor:
         """
         belief = core.belief[questions.row, questions.environment]
         logits = self.probe(belief, questions.tokens)
-        loss = answer_loss(logits, questions.answer).mean()
+        asked = len(questions.answer)  # 0 in a world of which nothing can be asked
+        loss = answer_loss(logits, questions.answer).sum() / max(asked, 1)
         right = (logits.argmax(-1) == questions.answer).float()
-        measured = {"probe/loss": Measured(float(loss.detach()))}
+        measured = {"probe/loss": Measured(float(loss.detach()))} if asked else {}
         for index, name in enumerate(self.question_types):
             chosen = (questions.type == index) & questions.answerable
             if chosen.any():
-                asked = int(chosen.sum())
-                measured[f"probe/{name}"] = Measured(float(right[chosen].mean()), asked)
+                measured[f"probe/{name}"] = Measured(float(right[chosen].mean()), int(chosen.sum()))
         return loss, measured
 
     def step(self) -> None:

@@ -1,48 +1,119 @@
 """Presets: named configurations, each a function that returns one.
 
-A preset's first docstring line is what `groundling train --help` shows beside its name.
+A preset's first docstring line is what `groundling train --help` shows beside its name. The presets
+of one family differ in what their names say and in nothing else.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Callable
+from typing import Any
 
+from groundling.agents.config import AgentConfig, PredictionConfig
 from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.training.config import EnvironmentConfig, TrainConfig
+from groundling.training.config import EnvironmentConfig, OnlineProbeConfig, TrainConfig
 
 
 def demo() -> TrainConfig:
-    """A 5 × 5 room with 3 objects, a few minutes on two cores."""
+    """A 5 × 5 room with 3 objects, and an agent that predicts; minutes on two cores."""
+    return dataclasses.replace(know_small(loss="simcore"), frames=DEMO_FRAMES, log_every=40)
+
+
+DEMO_FRAMES = 900_000
+
+
+def know_small(**prediction: Any) -> TrainConfig:
+    """A 5 × 5 room, 3 objects of 8 shapes and 6 colours, a 3 × 3 view, 64 steps."""
     return TrainConfig(
-        frames=1_000_000,
-        log_every=40,
-        env=EnvironmentConfig(rooms=RoomsOptions(size=5, objects=3, view_size=3)),
+        frames=4_000_000,
+        log_every=100,
+        env=EnvironmentConfig(
+            num_envs=16,
+            rooms=RoomsOptions(
+                size=5, objects=3, shapes=8, colours=6, view_size=3, episode_length=64
+            ),
+        ),
+        agent=AgentConfig(prediction=PredictionConfig(**prediction)),
     )
 
 
-def l_shape() -> TrainConfig:
-    """An 11 × 11 L-shaped room with 10 objects of 20 shapes, 10 colours and 2 sizes."""
-    rooms = RoomsOptions(
-        layout="l_shape",
-        size=11,
-        objects=10,
-        shapes=20,
-        colours=10,
-        sizes=2,
-        view_size=7,
-        episode_length=256,
+def know(**prediction: Any) -> TrainConfig:
+    """An 11 × 11 L-shaped room, 10 objects of 20 shapes, 10 colours, 2 sizes: a night's work."""
+    return TrainConfig(
+        frames=100_000_000,
+        log_every=500,
+        env=EnvironmentConfig(
+            num_envs=32,
+            rooms=RoomsOptions(
+                layout="l_shape",
+                size=11,
+                objects=10,
+                shapes=20,
+                colours=10,
+                sizes=2,
+                view_size=7,
+                episode_length=256,
+            ),
+        ),
+        agent=AgentConfig(prediction=PredictionConfig(**prediction)),
     )
-    return TrainConfig(frames=20_000_000, env=EnvironmentConfig(num_envs=32, rooms=rooms))
 
 
-PRESETS: dict[str, Callable[[], TrainConfig]] = {"demo": demo, "l-shape": l_shape}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "simcore": {"loss": "simcore"},
+    "cpc": {"loss": "cpc"},
+    # What SimCore is made of, one switch at a time.
+    "present": {"loss": "simcore", "weight": 0.0},
+    "future": {"loss": "simcore", "present_weight": 0.0},
+    "one-step": {"loss": "simcore", "first_limit": 1, "last_limit": 1},
+    "fixed-horizon": {"loss": "simcore", "frames_per_horizon": 0},
+    "uniform": {"loss": "simcore", "balance": 0.0},
+    "untied": {"loss": "simcore", "tied": False},
+    "action-free": {"loss": "simcore", "actions": False},
+    "stopped": {"loss": "simcore", "reaches_agent": False},
+    "shuffled": {"loss": "simcore", "shuffled": True},
+    "cpc-future": {"loss": "cpc", "present_weight": 0.0},
+    "infonce": {"loss": "cpc", "contrast": "infonce"},
+}
+"""Prediction losses and their ablations by name."""
+
+
+def _variants(
+    family: str, make: Callable[..., TrainConfig]
+) -> dict[str, Callable[[], TrainConfig]]:
+    def variant(settings: dict[str, Any]) -> Callable[[], TrainConfig]:
+        def build() -> TrainConfig:
+            return make(**settings)
+
+        shown = ", ".join(f"{name} {value}" for name, value in settings.items())
+        build.__doc__ = f"{family}: prediction {shown or 'none'}."
+        return build
+
+    def answers() -> TrainConfig:
+        return dataclasses.replace(make(), probe=OnlineProbeConfig(answers_reach_agent=True))
+
+    answers.__doc__ = f"{family}: no prediction; the answers reach the agent (an upper bound)."
+    named = {f"{family}-{name}": variant(settings) for name, settings in VARIANTS.items()}
+    return named | {f"{family}-answers": answers}
+
+
+FAMILIES = {"know-small": know_small, "know": know}
+"""The worlds of the presets, each with every variant."""
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "demo": demo,
+    **_variants("know-small", know_small),
+    **_variants("know", know),
+}
 
 
 def preset(name: str) -> TrainConfig:
     """The configuration of that name.
 
     Raises:
-        ValueError: there is none; names the nearest ones.
+        UserError: there is none; names the nearest ones.
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=2, cutoff=0.4)

@@ -28,6 +28,14 @@ class RunDirectory:
         self.media = self.path / "media"
         self.report = self.path / "report.html"
 
+    def snapshot(self, frames: int) -> Path:
+        """The checkpoint that was kept after so many frames (`TrainConfig.snapshot_every`)."""
+        return self.checkpoint.with_name(f"frames-{frames}.pt")
+
+    def results(self, frames: int | None = None) -> Path:
+        """What probing found: of the latest checkpoint, or of a snapshot."""
+        return self.probe / ("results.json" if frames is None else f"results-{frames}.json")
+
     def read_config(self) -> TrainConfig:
         """The configuration this run was made with.
 
@@ -40,19 +48,18 @@ class RunDirectory:
             raise UserError(
                 f"{self.path} is no run; expected a directory that `groundling train` made"
             ) from error
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{self.config} is damaged ({error}); expected JSON") from error
-        config: TrainConfig = from_json(values.get("config", values))
+        config: TrainConfig = from_json(
+            values.get("config", values) if isinstance(values, dict) else values
+        )
         return config
 
-    def open_for(self, config: TrainConfig) -> bool:
-        """Makes the directory for a run, or checks that this run may go on here.
-
-        Returns:
-            Whether there is a checkpoint to go on from.
+    def can_resume(self, config: TrainConfig) -> bool:
+        """Whether there is a checkpoint to go on from. Touches nothing.
 
         Raises:
-            ValueError: another configuration lives here, or the directory cannot be written.
+            ValueError: another configuration, or something else, lives here.
         """
         if self.config.exists():
             changed = differences(self.read_config(), config)
@@ -65,6 +72,14 @@ class RunDirectory:
             raise UserError(
                 f"run-dir {self.path} holds other files; expected a new or an empty directory"
             )
+        return self.checkpoint.exists()
+
+    def open_for(self, config: TrainConfig) -> None:
+        """Makes the directory, if it is not there, and writes down what is run in it.
+
+        Raises:
+            ValueError: the directory cannot be written.
+        """
         try:
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.config, json.dumps(self._about(config), indent=2) + "\n")
@@ -73,7 +88,6 @@ class RunDirectory:
                 f"run-dir {self.path} cannot be written ({error.strerror}); expected a directory "
                 "you may write to"
             ) from error
-        return self.checkpoint.exists()
 
     def _about(self, config: TrainConfig) -> dict[str, Any]:
         return {
@@ -91,30 +105,36 @@ def write_text(path: Path, text: str) -> None:
 
 
 def load_agent(
-    path: Path | str, *, device: str = "cpu", untrained: bool = False
+    path: Path | str,
+    *,
+    device: str = "cpu",
+    frames: int | None = None,
+    untrained: bool = False,
 ) -> tuple[Agent, TrainConfig]:
     """The agent of a run directory, frozen and in evaluation mode, and its configuration.
 
     Args:
         path: the run directory.
         device: where its weights go.
+        frames: the snapshot after so many frames instead of the latest checkpoint.
         untrained: the same agent as it was before its first update (a control).
 
     Raises:
-        ValueError: the directory is no run, or its checkpoint cannot be used.
+        UserError: the directory is no run, or its checkpoint cannot be used.
     """
     run = RunDirectory(path)
     config = run.read_config()
     agent = make_agent(config, resolve_device(device))
     if not untrained:
-        if not run.checkpoint.exists():
-            raise UserError(f"{path} has no checkpoint yet; expected a run that was trained")
-        state = load_checkpoint(run.checkpoint)
+        checkpoint = run.checkpoint if frames is None else run.snapshot(frames)
+        if not checkpoint.exists():
+            raise UserError(f"{checkpoint} is not there; expected a run that was trained so far")
+        state = load_checkpoint(checkpoint)
         try:
             agent.load_state_dict(state["learner"]["agent"])
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(
-                f"checkpoint {run.checkpoint} does not fit the configuration beside it"
+                f"checkpoint {checkpoint} does not fit the configuration beside it"
             ) from error
     return agent.requires_grad_(False).eval(), config
 

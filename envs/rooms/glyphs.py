@@ -29,6 +29,9 @@ PALETTE = {
 }
 """Colours of the vocabulary as red, green, blue in 0 … 255."""
 
+COLOURLESS = (150, 150, 150)
+"""Of an object without a colour, as an agent may imagine one."""
+
 INK = (44, 46, 58)
 
 RGB = tuple[int, int, int]
@@ -206,7 +209,7 @@ GLYPHS: dict[str, tuple[Stroke, ...]] = {
 
 
 @lru_cache(maxsize=4096)
-def glyph(shape: str, colour: str, pixels: int) -> Image.Image:
+def glyph(shape: str, colour: str | None, pixels: int) -> Image.Image:
     """Give the picture of a shape in a colour, RGBA, `pixels` square. It is kept: draw on a copy.
 
     Raises KeyError for a shape or colour that is not in the vocabulary.
@@ -214,9 +217,10 @@ def glyph(shape: str, colour: str, pixels: int) -> Image.Image:
     scale = pixels * SUPERSAMPLING / SHEET
     sheet = Image.new("RGBA", (pixels * SUPERSAMPLING,) * 2)
     pen = ImageDraw.Draw(sheet)
+    body = COLOURLESS if colour is None else PALETTE[colour]
     for stroke in GLYPHS[shape]:
-        _draw(pen, stroke, _tone(PALETTE[colour], stroke.tone), scale)
-    outlined = _outline(sheet, round(0.9 * scale), _outline_colour(colour))
+        _draw(pen, stroke, _tone(body, stroke.tone), scale)
+    outlined = _outline(sheet, round(0.9 * scale), _outline_colour(body))
     return outlined.resize((pixels, pixels), Image.Resampling.LANCZOS)
 
 
@@ -250,9 +254,9 @@ def _blend(colour: RGB, other: RGB, share: float) -> RGB:
     return red, green, blue
 
 
-def _outline_colour(colour: str) -> RGB:
+def _outline_colour(body: RGB) -> RGB:
     """Give a colour in which the outline stands out against the object and the floor."""
-    return (232, 232, 236) if colour == "black" else _blend(PALETTE[colour], INK, 0.75)
+    return (232, 232, 236) if body == PALETTE["black"] else _blend(body, INK, 0.75)
 
 
 def _outline(sheet: Image.Image, pixels: int, colour: RGB) -> Image.Image:

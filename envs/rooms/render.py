@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from groundling.envs.rooms.glyphs import RGB, SUPERSAMPLING, glyph
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.world import WALL, WHAT, World
+from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, HIDDEN, SIZE, WALL, WHAT, World
 
 TILE = 40
 """Side of a cell in a picture, in pixels, unless told otherwise."""
@@ -135,3 +135,32 @@ def _reached_mark(tile: int) -> Image.Image:
     pen = ImageDraw.Draw(sprite)
     pen.ellipse(corners, fill=REACHED_COLOUR, outline=(255, 255, 255), width=round(0.035 * side))
     return sprite.resize((tile, tile), Image.Resampling.LANCZOS)
+
+
+def draw_view(
+    view: NDArray[np.integer], options: RoomsOptions, tile: int = TILE // 2
+) -> NDArray[np.uint8]:
+    """Draw what an agent sees, or imagines: itself at the bottom centre, looking up.
+
+    Args:
+        view: [V, V, 3] in the codes of the `view` observation. An imagined cell may be of a shape
+            without a colour; it is drawn in grey.
+        options: of the room, for the names of shapes and colours.
+        tile: side of a cell in pixels.
+
+    Gives uint8 [V · tile, V · tile, 3].
+    """
+    what = view[..., WHAT]
+    picture = Image.fromarray(_draw_ground(what == WALL, tile))
+    for row, column in np.argwhere(what >= FIRST_SHAPE):
+        colour = int(view[row, column, COLOUR])
+        sprite = glyph(
+            options.shape_names[what[row, column] - FIRST_SHAPE],
+            options.colour_names[colour - 1] if colour else None,
+            round(tile * _share_of_tile(max(int(view[row, column, SIZE]) - 1, 0), options.sizes)),
+        )
+        _paste(picture, sprite, int(row), int(column), tile)
+    _dim(picture, what == HIDDEN, tile)
+    V = len(view)
+    _paste(picture, _agent_sprite(3, tile), V - 1, V // 2, tile)
+    return np.array(picture)

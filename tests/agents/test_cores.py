@@ -89,6 +89,26 @@ def test_with_resets_it_is_the_lstm_of_torch_episode_by_episode(T, flags, seed):
             assert_close(ours.cell[:, b], cell)
 
 
+def test_gradients_are_those_of_the_lstm_of_torch():
+    core = make_core()
+    lstm = reference_of(core)
+    gradients = []
+    for run in (core, lstm):
+        inputs, state = random_case(6, 3, seed=4)
+        for tensor in (inputs, *state):
+            tensor.requires_grad_()
+        if run is core:
+            hidden, cell = core(inputs, torch.zeros(6, 3, dtype=torch.bool), state)
+            last_cell = cell[-1]
+        else:
+            hidden, (_, last_cell) = lstm(inputs, (state.hidden[None], state.cell[None]))
+        (hidden.square().sum() + last_cell.sum()).backward()
+        gradients.append([inputs.grad, state.hidden.grad, state.cell.grad])
+    ours = [core.from_input.weight.grad, core.from_hidden.weight.grad, core.from_input.bias.grad]
+    theirs = [lstm.weight_ih_l0.grad, lstm.weight_hh_l0.grad, lstm.bias_ih_l0.grad]
+    assert_close(gradients[0] + ours, gradients[1] + theirs)
+
+
 @pytest.mark.parametrize("part", ["hidden", "cell"])
 def test_no_gradient_flows_back_across_the_start_of_an_episode(part):
     core = make_core()

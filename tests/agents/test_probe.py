@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from groundling.agents.probe import LSTMDecoder, Probe, answer_loss
+from groundling.agents.probe import Probe, answer_loss
 
 WORDS, LENGTH, BELIEF = 12, 6, 8
 DECODERS = pytest.mark.parametrize("decoder", ["lstm", "mlp"])
@@ -23,6 +23,12 @@ def make_probe(decoder, answers_reach_agent=False):
         size=16,
         answers_reach_agent=answers_reach_agent,
     )
+
+
+def decoded(probe, belief, tokens):
+    """What the decoder says to these very numbers, a question for each belief."""
+    each = torch.arange(len(belief))
+    return probe.decoder(belief, tokens, each, each)
 
 
 def ask(probe, belief, seed=0):
@@ -65,14 +71,26 @@ def test_the_answer_depends_on_the_belief_and_on_every_word(decoder):
 
 
 def test_padding_does_not_change_what_the_paper_s_decoder_answers():
-    torch.manual_seed(0)
-    decoder = LSTMDecoder(BELIEF, WORDS, 16)
+    probe = make_probe("lstm")
     belief = torch.randn(3, BELIEF)
     texts = [[3, 1, 4, 1, 5], [2, 7], [9]]
-    alone = [decoder(belief[i : i + 1], torch.tensor([text]))[0] for i, text in enumerate(texts)]
+    alone = [probe(belief[i : i + 1], torch.tensor([text]))[0] for i, text in enumerate(texts)]
     for length in (5, 6, 11):
         padded = torch.tensor([text + [0] * (length - len(text)) for text in texts])
-        assert_close(decoder(belief, padded), torch.stack(alone))
+        assert_close(probe(belief, padded), torch.stack(alone))
+
+
+@DECODERS
+def test_the_same_question_can_be_asked_about_many_moments(decoder):
+    """Moments and questions given once, and who is asked what, are the same as all pairs."""
+    probe = make_probe(decoder)
+    belief = torch.randn(3, BELIEF)
+    tokens = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 7, 0, 0, 0, 0]])
+    about, asked = torch.tensor([2, 0, 0, 1, 2]), torch.tensor([1, 0, 1, 1, 1])
+    pairs = probe(belief[about], tokens[asked])
+    assert_close(probe(belief, tokens, about, asked), pairs)
+    assert_close(probe(belief, tokens[asked], about), pairs)
+    assert_close(probe(belief[about], tokens, asked=asked), pairs)
 
 
 @DECODERS
@@ -123,10 +141,10 @@ def test_the_decoder_gets_the_standardised_belief():
     tokens = torch.tensor([[3, 1, 4, 0, 0, 0]]).expand(20, LENGTH)
     beliefs = torch.randn(20, BELIEF) * 5 + 2
     plain = probe(beliefs, tokens)
-    assert_close(plain, probe.decoder(beliefs, tokens))
+    assert_close(plain, decoded(probe, beliefs, tokens))
     probe.standardise(beliefs)
     seen = (beliefs - beliefs.mean(0)) / beliefs.std(0, correction=0)
-    assert_close(probe(beliefs, tokens), probe.decoder(seen, tokens))
+    assert_close(probe(beliefs, tokens), decoded(probe, seen, tokens))
     assert (probe(beliefs, tokens) != plain).any()
 
 

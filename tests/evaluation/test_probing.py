@@ -51,7 +51,7 @@ def known_worlds(seed: int, rooms: int) -> Examples:
 
 
 def accuracies(reads: str | None, passes: int) -> dict[str, float]:
-    settings = ProbeSettings(passes=passes, size=128, learning_rate=3e-3)
+    settings = ProbeSettings(passes=passes, size=128)
     train_set, validation, test = (
         known_worlds(10**6 * i, n) for i, n in enumerate([3000, 300, 600])
     )

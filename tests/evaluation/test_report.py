@@ -63,7 +63,7 @@ def test_the_report_needs_nothing_from_outside(run: RunDirectory) -> None:
         assert kind in ("data:image/png", "data:image/gif")
         Image.open(io.BytesIO(base64.b64decode(content))).load()
     accuracy = results["rows"]["agent"]["existence"]["answerable"]
-    assert f"<td>{accuracy:.2f}</td>" in text
+    assert f'<td class="agent">{accuracy:.2f}</td>' in text
 
 
 def test_the_film_of_a_run_has_a_frame_for_every_step(run: RunDirectory) -> None:

@@ -1,0 +1,150 @@
+"""The auxiliary loss: the simulator, a head, and what both are asked about an unroll.
+
+SimCore and CPC|A set out from the same starts to the same horizons and both have a term for
+horizon 0, the present view from the belief itself. They differ in the head alone; anything else
+would confound their comparison.
+"""
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import torch
+from torch import Tensor, nn
+
+from groundling.agents.config import AgentConfig
+from groundling.agents.cores import CoreState
+from groundling.agents.cpc import CPCHead, binary_contrast, candidates, infonce, ranked_first
+from groundling.agents.sensors import Observation, Sensors
+from groundling.agents.simcore import SimCoreHead
+from groundling.agents.simulation import Overshoot, Simulator, plan_overshoot
+
+
+class PredictionOutput(NamedTuple):
+    """Losses to be weighed and summed, and what was measured on the way."""
+
+    present: Tensor
+    """Scalar: mean nats at horizon 0."""
+    future: Tensor
+    """Scalar: mean nats over all valid horizons from 1 on; 0 if there was none."""
+    measured: dict[str, tuple[float, float]]
+    """By name: a mean, and of how many."""
+
+
+class Prediction(nn.Module):
+    """Simulator and head.
+
+    Args:
+        space: of a single environment's observations.
+        sensors: the agent's; used, not owned.
+        num_actions: of the environment.
+        config: of the agent.
+    """
+
+    def __init__(
+        self,
+        space: gymnasium.Space[Any],
+        sensors: Sensors,
+        num_actions: int,
+        config: AgentConfig,
+    ) -> None:
+        super().__init__()
+        self.config = config.prediction
+        self.simulator = Simulator(
+            num_actions, config.core_size, sees_actions=config.prediction.actions
+        )
+        self.head: SimCoreHead | CPCHead = (
+            SimCoreHead(space, sensors, config)
+            if config.prediction.loss == "simcore"
+            else CPCHead(config)
+        )
+
+    def forward(
+        self,
+        core: CoreState,
+        features: Tensor,
+        observation: Observation,
+        is_first: Tensor,
+        actions: Tensor,
+        sensors: Sensors,
+        *,
+        limit: int,
+        generator: torch.Generator,
+    ) -> PredictionOutput:
+        """Predicts an unroll's present and future.
+
+        Args:
+            core: the agent's states, [T + 1, B, core_size] each.
+            features: [T + 1, B, feature_size].
+            observation: {name: [T + 1, B, *leaf shape]}.
+            is_first: [T + 1, B] bool.
+            actions: [T, B] int64: a_t, what was done at row t.
+            sensors: the agent's.
+            limit: the longest horizon.
+            generator: draws starts and horizons, on the CPU.
+        """
+        if not self.config.reaches_agent:
+            core, features = core.detach(), features.detach()
+        plan = plan_overshoot(
+            is_first,
+            # A future that weighs nothing need not be imagined: reconstruction alone is cheaper.
+            starts=self.config.starts if self.config.weight else 0,
+            horizons=self.config.horizons,
+            limit=limit,
+            generator=generator,
+        )
+        present = torch.randperm(len(is_first), generator=generator)[: self.config.starts]
+        present = present.to(is_first.device)
+        # One pass of the head for the present (as K = 1 more horizon) and all futures.
+        here = core.hidden[present].flatten(0, 1)
+        ahead = self.simulator.overshoot(core, actions, plan)
+        states = torch.cat([here, ahead.flatten(0, 2)])
+        rows = torch.cat([present, plan.targets.flatten()])
+        nats, measured = (
+            self._generate(states, rows, observation, sensors)
+            if isinstance(self.head, SimCoreHead)
+            else self._contrast(states, rows, features, observation)
+        )
+        return self._reduce(nats, measured, len(here), plan)
+
+    def _generate(
+        self, states: Tensor, rows: Tensor, observation: Observation, sensors: Sensors
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """SimCore: nats [N] of what was seen at these rows, environments innermost."""
+        assert isinstance(self.head, SimCoreHead)
+        seen = {name: self._truth(leaf)[rows].flatten(0, 1) for name, leaf in observation.items()}
+        weights = self.head.cell_weights(observation, sensors)
+        return self.head(states, seen, sensors, weights), {}
+
+    def _contrast(
+        self, states: Tensor, rows: Tensor, features: Tensor, observation: Observation
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """CPC|A: nats [N] of telling these rows' views from the unroll's others."""
+        assert isinstance(self.head, CPCHead)
+        B = features.shape[1]
+        views = candidates(features, observation)
+        environment = self._truth(torch.arange(B, device=rows.device).expand(1, B))[0]
+        true = (rows.unsqueeze(1) * B + environment).flatten()
+        scores = self.head.scores(states, views.keys)
+        loss = binary_contrast if self.config.contrast == "binary" else infonce
+        return loss(scores, true, views), {"ranked_first": ranked_first(scores, true, views)}
+
+    def _truth(self, leaf: Tensor) -> Tensor:
+        """[T, B, …]: as it was; for the placebo, as it was in the environment before."""
+        return leaf.roll(1, dims=1) if self.config.shuffled else leaf
+
+    def _reduce(
+        self, nats: Tensor, measured: dict[str, Tensor], here: int, plan: Overshoot
+    ) -> PredictionOutput:
+        """Means of present and future, the latter over pairs that lie within one episode."""
+        future = nats[here:].view_as(plan.valid)
+        count = plan.valid.sum()
+        numbers = {"prediction/longest_horizon": (float(plan.horizons[-1]), 1.0)}
+        if pairs := plan.valid.numel():
+            numbers["prediction/valid"] = (float(count) / pairs, float(pairs))
+        for name, values in measured.items():
+            ahead = values[here:].view_as(plan.valid)[plan.valid].float()
+            if len(ahead):
+                numbers[f"prediction/{name}"] = (float(ahead.mean()), float(len(ahead)))
+        return PredictionOutput(
+            nats[:here].mean(), (future * plan.valid).sum() / count.clamp(min=1), numbers
+        )

@@ -1,0 +1,264 @@
+"""SimCore's head: generates the future view from the simulator's state (Gregor et al. 2019,
+arXiv 1906.09237), each part of an observation by a likelihood that suits its space.
+
+Every decoder gives a negative log-likelihood in nats per element, so that parts of different sizes
+weigh alike.
+"""
+
+import math
+from typing import Any, cast
+
+import gymnasium
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from groundling.agents.config import AgentConfig
+from groundling.agents.sensors import (
+    Category,
+    Cells,
+    Image,
+    Numbers,
+    Observation,
+    Sensors,
+    Tokens,
+    leaf_spaces,
+)
+
+
+class CellsDecoder(nn.Module):
+    """A factorised categorical per cell and channel.
+
+    With `tied` a category's score is the product of what is generated for the cell with the very
+    embedding by which the sensor reads that category: to predict an object is then to name it in
+    the words the agent perceives in.
+    """
+
+    def __init__(self, sensor: Cells, shape: tuple[int, ...], config: AgentConfig) -> None:
+        super().__init__()
+        rows, columns, channels = shape
+        self.cells = rows * columns
+        self.size = config.embedding_size
+        self.reaches_agent = config.prediction.reaches_agent
+        categories = [cast(nn.Embedding, table).num_embeddings for table in sensor.embeddings]
+        self.generate = nn.Sequential(
+            nn.Linear(config.core_size, config.sensor_size),
+            nn.ReLU(),
+            nn.Linear(config.sensor_size, self.cells * channels * self.size),
+        )
+        self.biases = nn.ParameterList(torch.zeros(number) for number in categories)
+        self.tables = (
+            None
+            if config.prediction.tied
+            else nn.ModuleList(nn.Embedding(number, self.size) for number in categories)
+        )
+
+    def log_probs(self, state: Tensor, sensor: Cells) -> list[Tensor]:
+        """[N, core_size] → for each channel [N, cells, categories]."""
+        names = self._names(sensor)
+        generated = self.generate(state).unflatten(-1, (self.cells, len(names), self.size))
+        return [
+            torch.log_softmax(F.linear(part, name / math.sqrt(self.size), bias), dim=-1)
+            for part, name, bias in zip(generated.unbind(-2), names, self.biases, strict=True)
+        ]
+
+    def _names(self, sensor: Cells) -> list[Tensor]:
+        """For each channel the embeddings of its categories, [categories, embedding_size]."""
+        tables = sensor.embeddings if self.tables is None else self.tables
+        names = [cast(Tensor, table.weight) for table in tables]
+        # Tied, they are the agent's own.
+        leave_alone = self.tables is None and not self.reaches_agent
+        return [name.detach() for name in names] if leave_alone else names
+
+    def forward(self, state: Tensor, target: Tensor, sensor: Cells, weights: Tensor) -> Tensor:
+        """Weighted mean over cells of the nats of all channels, [N].
+
+        Args:
+            state: [N, core_size].
+            target: [N, V, W, C] integers.
+            sensor: whose embeddings name the categories.
+            weights: [kinds]: of a cell that holds this kind (first channel), see `kind_weights`.
+        """
+        cells = target.long().flatten(1, 2)
+        nats = torch.zeros_like(cells[..., 0], dtype=state.dtype)
+        for channel, log_probs in zip(cells.unbind(-1), self.log_probs(state, sensor), strict=True):
+            nats = nats - log_probs.gather(-1, channel.unsqueeze(-1)).squeeze(-1)
+        return (nats * weights[cells[..., 0]]).mean(-1)
+
+
+def kind_weights(views: Tensor, kinds: int, balance: float) -> Tensor:
+    """How much a cell counts by the kind of thing it holds: rare kinds more, the commonest once.
+
+    Args:
+        views: [..., V, W, C] integers; the first channel is the kind.
+        kinds: number of kinds.
+        balance: weight = (largest frequency / frequency)^balance; 0 makes all alike.
+
+    Returns:
+        [kinds] float32, at least 1.
+    """
+    counts = torch.bincount(views[..., 0].flatten().long(), minlength=kinds).float()
+    return (counts.max() / counts.clamp(min=1.0)).pow(balance)
+
+
+class CategoryDecoder(nn.Module):
+    """A categorical: [N, core_size] and [N] integers → nats [N]."""
+
+    def __init__(self, sensor: Category, config: AgentConfig) -> None:
+        super().__init__()
+        self.start = sensor.start
+        self.score = nn.Linear(config.core_size, sensor.table.num_embeddings)
+
+    def forward(self, state: Tensor, target: Tensor) -> Tensor:
+        """Nats of the true category, [N]."""
+        return F.cross_entropy(self.score(state), target.long() - self.start, reduction="none")
+
+
+class TokensDecoder(nn.Module):
+    """A categorical per token: [N, core_size] and [N, *shape] integers → mean nats [N]."""
+
+    start: Tensor
+
+    def __init__(self, sensor: Tokens, config: AgentConfig) -> None:
+        super().__init__()
+        self.register_buffer("start", sensor.start.clone(), persistent=False)
+        self.words = sensor.table.num_embeddings
+        self.score = nn.Linear(config.core_size, sensor.size // config.embedding_size * self.words)
+
+    def forward(self, state: Tensor, target: Tensor) -> Tensor:
+        """Mean nats of the true tokens, [N]."""
+        logits = self.score(state).unflatten(-1, (-1, self.words)).movedim(-1, 1)
+        tokens = (target.long() - self.start).flatten(1)
+        return F.cross_entropy(logits, tokens, reduction="none").mean(-1)
+
+
+class NumbersDecoder(nn.Module):
+    """A Gaussian of learned width per number: [N, core_size] and [N, *shape] → mean nats [N]."""
+
+    def __init__(self, shape: tuple[int, ...], config: AgentConfig) -> None:
+        super().__init__()
+        self.mean = nn.Linear(config.core_size, math.prod(shape))
+        self.log_width = nn.Parameter(torch.zeros(math.prod(shape)))
+
+    def forward(self, state: Tensor, target: Tensor) -> Tensor:
+        """Mean nats of the true numbers, [N]."""
+        mean: Tensor = self.mean(state)
+        error = (target.float().reshape(mean.shape) - mean) / self.log_width.exp()
+        return (0.5 * error.square() + self.log_width + 0.5 * math.log(2 * math.pi)).mean(-1)
+
+
+class ImageDecoder(nn.Module):
+    """A discretised logistic per value (Salimans et al. 2017, arXiv 1701.05517, one component):
+    [N, core_size] and [N, H, W, C] in 0 … 255 → mean nats [N]."""
+
+    def __init__(self, shape: tuple[int, ...], config: AgentConfig) -> None:
+        super().__init__()
+        self.height, self.width, self.channels = shape
+        self.rows, self.columns = -(-self.height // 4), -(-self.width // 4)
+        self.spread = nn.Linear(config.core_size, 32 * self.rows * self.columns)
+        self.convolutions = nn.Sequential(
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, 32, 4, 2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, 2 * self.channels, 4, 2, padding=1),
+        )
+
+    def parameters_of_values(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of each value, on a range of [-1, 1]: [N, H, W, C] each."""
+        planes = self.spread(state).unflatten(-1, (32, self.rows, self.columns))
+        drawn = self.convolutions(planes)[..., : self.height, : self.width].movedim(1, -1)
+        mean, log_scale = drawn.chunk(2, dim=-1)
+        return mean, log_scale.clamp(min=-7.0)
+
+    def forward(self, state: Tensor, target: Tensor) -> Tensor:
+        """Mean nats of the true values, [N]."""
+        mean, log_scale = self.parameters_of_values(state)
+        return -discretised_logistic(target, mean, log_scale).flatten(1).mean(-1)
+
+
+def discretised_logistic(values: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Log-probability in nats of integers 0 … 255 under a logistic whose mass is binned.
+
+    The outermost bins take all that lies beyond them, so that the 256 probabilities add up to 1.
+
+    Args:
+        values: integers in 0 … 255, any shape.
+        mean: of the logistic, where 0 … 255 is laid over -1 … 1; same shape.
+        log_scale: likewise.
+    """
+    middle = values.to(mean.dtype) / 127.5 - 1.0
+    inverse = torch.exp(-log_scale)
+    upper = (middle + 1 / 255 - mean) * inverse
+    lower = (middle - 1 / 255 - mean) * inverse
+    # σ(u) - σ(l) = σ(u) · σ(-l) · (1 - exp(l - u)): nothing cancels, so that a value far out in a
+    # tail still draws the prediction towards itself.
+    share = torch.log(-torch.expm1(-2 / 255 * inverse))
+    inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + share
+    return torch.where(
+        values == 0, F.logsigmoid(upper), torch.where(values == 255, F.logsigmoid(-lower), inside)
+    )
+
+
+class SimCoreHead(nn.Module):
+    """Generates every part of an observation from a state of the simulator, or from the belief.
+
+    Args:
+        space: of a single environment's observations.
+        sensors: the agent's; their embeddings name the categories (they stay the agent's own).
+        config: sizes and switches.
+    """
+
+    def __init__(self, space: gymnasium.Space[Any], sensors: Sensors, config: AgentConfig) -> None:
+        super().__init__()
+        self.balance = config.prediction.balance
+        self.decoders = nn.ModuleList(
+            _decoder(sensors.leaf(name), leaf, config) for name, leaf in leaf_spaces(space).items()
+        )
+
+    def forward(
+        self, state: Tensor, target: Observation, sensors: Sensors, weights: dict[str, Tensor]
+    ) -> Tensor:
+        """Sum over parts of their mean nats, [N].
+
+        Args:
+            state: [N, core_size].
+            target: {name: [N, *leaf shape]}: what was really seen.
+            sensors: the agent's.
+            weights: of cells by kind, for each part that is made of cells (`cell_weights`).
+        """
+        total = state.new_zeros(len(state))
+        for name, decoder in zip(sensors.names, self.decoders, strict=True):
+            if isinstance(decoder, CellsDecoder):
+                cells = cast(Cells, sensors.leaf(name))
+                total = total + decoder(state, target[name], cells, weights[name])
+            else:
+                total = total + decoder(state, target[name])
+        return total
+
+    def cell_weights(self, observation: Observation, sensors: Sensors) -> dict[str, Tensor]:
+        """Weights of cells by kind, from how often each kind is in sight in an unroll."""
+        return {
+            name: kind_weights(
+                leaf,
+                cast(nn.Embedding, cast(Cells, sensors.leaf(name)).embeddings[0]).num_embeddings,
+                self.balance,
+            )
+            for name, leaf in observation.items()
+            if isinstance(sensors.leaf(name), Cells)
+        }
+
+
+def _decoder(sensor: nn.Module, space: gymnasium.Space[Any], config: AgentConfig) -> nn.Module:
+    shape = space.shape or ()
+    if isinstance(sensor, Cells):
+        return CellsDecoder(sensor, shape, config)
+    if isinstance(sensor, Image):
+        return ImageDecoder(shape, config)
+    if isinstance(sensor, Category):
+        return CategoryDecoder(sensor, config)
+    if isinstance(sensor, Tokens):
+        return TokensDecoder(sensor, config)
+    assert isinstance(sensor, Numbers)
+    assert isinstance(space, spaces.Box | spaces.MultiBinary)
+    return NumbersDecoder(shape, config)

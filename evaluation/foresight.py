@@ -1,0 +1,206 @@
+"""Foresight: how well a frozen agent's simulator predicts what it will see, and what that takes.
+
+A predicted cell is of one of three kinds. It lies *in view* when the simulator sets out, and
+predicting it takes geometry. It was *seen before*, and predicting it takes memory. Or it was *never
+seen*, and nobody can know. The simulator is compared with two predictors that need no agent: the
+present view copied (mixed with the marginal, as far as views change on average), and the marginal
+frequency of each category.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from groundling.agents.cores import CoreState
+from groundling.agents.generators import named_generator
+from groundling.envs.errors import UserError
+from groundling.envs.rooms.kernels import sight_of
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.vector import RoomsVectorEnv
+from groundling.envs.rooms.world import FIRST_SHAPE, HIDDEN, NEVER, WHAT, World
+from groundling.evaluation.imagination import Imagination
+from groundling.evaluation.walks import Reader, by_agent, walk
+from groundling.training.environments import make_environment
+from groundling.training.progress import progress
+from groundling.training.run import RunDirectory, load_agent, resolve_device, write_text
+from groundling.training.seeds import environment_seed
+
+KINDS = ("in view", "seen before", "never seen")
+IN_VIEW, SEEN_BEFORE, NEVER_SEEN = range(3)
+
+
+class Moment(NamedTuple):
+    """What is kept of one step of B rooms."""
+
+    views: NDArray[np.int64]
+    """[B, cells, C]."""
+    core: CoreState
+    """[B, core_size] each."""
+    action: torch.Tensor
+    """[B] int64: the one that led here."""
+    seen_at: NDArray[np.int16]
+    """[B, H · W]: of the world, after this view."""
+    places: NDArray[np.int64]
+    """[B, cells]: where in the flat world each cell of the view lies."""
+
+
+def measure_foresight(
+    run_dir: Path | str,
+    *,
+    rooms: int = 512,
+    horizons: tuple[int, ...] = (1, 2, 4, 6, 8, 10),
+    device: str = "cpu",
+    show_progress: bool = True,
+) -> dict[str, Any]:
+    """Measures a SimCore run's predictions on its own walks through rooms it never met.
+
+    Writes `evaluation/foresight.json`.
+
+    Returns:
+        {"horizons": {k: {kind: {"share", "model", "copy", "marginal" (nats per cell, all channels),
+        "objects" (cells that hold one), "what", "colour" (accuracy on these)}}}}.
+
+    Raises:
+        UserError: the run does not generate views, or its world is not one of our rooms.
+    """
+    run = RunDirectory(run_dir)
+    agent, config = load_agent(run_dir, device=device)
+    if not config.env.is_rooms:
+        raise UserError(f"{config.env.id} is not one of our rooms; foresight is measured there")
+    environment = make_environment(config.env, num_envs=rooms)
+    world = environment.unwrapped
+    assert isinstance(world, RoomsVectorEnv)
+    reader = Reader(agent, rooms)
+    imagination = Imagination(reader)
+    choose = by_agent(reader, named_generator(0, "foresight", resolve_device(device)))
+    moments: list[Moment] = []
+    length = config.env.rooms.episode_length
+    with progress("walking", length, shown=show_progress) as advance:
+        for step, row in enumerate(
+            walk(
+                environment,
+                seed=environment_seed("evaluation"),
+                choose=choose,
+                readers=(reader,),
+                device=device,
+            )
+        ):
+            if step == length:
+                break
+            views = row.observation["view"].flatten(1, 2).long().cpu().numpy()
+            moments.append(_moment(views, reader, row.previous_action, world.world, world.rooms))
+            advance(step + 1)
+    environment.close()
+    marginal = _marginal(np.stack([moment.views for moment in moments]))
+    starts = range(length // 4, length - max(horizons), max(length // 8, 1))
+    results = {
+        "run": str(run.path),
+        "horizons": {
+            str(k): _at_horizon(imagination, moments, list(starts), k, marginal) for k in horizons
+        },
+        "measured": time.strftime("%Y-%m-%d"),
+    }
+    run.evaluation.mkdir(exist_ok=True)
+    write_text(run.evaluation / "foresight.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def _moment(
+    views: NDArray[np.int64],
+    reader: Reader,
+    action: torch.Tensor,
+    world: World,
+    options: RoomsOptions,
+) -> Moment:
+    sight = sight_of(options)
+    offsets = np.empty_like(sight.offsets)
+    offsets[:, sight.order[:, 0].astype(np.int64)] = sight.offsets
+    row, column, direction = world.agent.astype(np.int64).T
+    places = (row * options.grid_size + column)[:, None] + offsets[direction]
+    seen_at = world.seen_at.reshape(len(world.seen_at), -1).copy()
+    return Moment(views, reader.state, action, seen_at, places)
+
+
+def _marginal(views: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """Frequency of each category, by channel, in nats' logarithm; never quite 0."""
+    channels = views.reshape(-1, views.shape[-1]).T
+    counts = [np.bincount(channel) + 1.0 for channel in channels]
+    return [np.log(count / count.sum()) for count in counts]
+
+
+def _at_horizon(
+    imagination: Imagination,
+    moments: list[Moment],
+    starts: list[int],
+    k: int,
+    marginal: list[NDArray[np.float64]],
+) -> dict[str, dict[str, float]]:
+    """All starts together, cells sorted by what predicting them takes."""
+    parts = [_cells(imagination, moments, start, k, marginal) for start in starts]
+    cells = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    visible = cells.pop("visible")
+    cells = {name: values[visible] for name, values in cells.items()}
+    table = {}
+    for index, kind in enumerate(KINDS):
+        chosen = cells["kind"] == index
+        if not chosen.any():
+            continue
+        objects = chosen & cells["object"]
+        table[kind] = {
+            "share": float(chosen.mean()),
+            **{name: float(cells[name][chosen].mean()) for name in ("model", "copy", "marginal")},
+            "objects": int(objects.sum()),
+        }
+        if objects.any():
+            table[kind] |= {
+                name: float(cells[f"{name} right"][objects].mean()) for name in ("what", "colour")
+            }
+    return table
+
+
+@torch.no_grad()
+def _cells(
+    imagination: Imagination,
+    moments: list[Moment],
+    start: int,
+    k: int,
+    marginal: list[NDArray[np.float64]],
+) -> dict[str, NDArray[Any]]:
+    """What happened to each cell of the views k steps after a start, [B · cells] each."""
+    here, there = moments[start], moments[start + k]
+    actions = torch.stack([moments[start + i].action for i in range(1, k + 1)])
+    state = imagination.simulator(here.core, actions)[-1]
+    log_probs = [
+        part.double().cpu().numpy()
+        for part in imagination.decoder.log_probs(state, imagination.sensor)
+    ]
+    truth = there.views
+    at_start = np.take_along_axis(here.seen_at, there.places, axis=1)
+    kind = np.full(at_start.shape, SEEN_BEFORE)
+    kind[at_start == NEVER] = NEVER_SEEN
+    kind[at_start == start] = IN_VIEW
+    changed = np.clip((here.views != truth).mean(axis=(0, 1)), 1e-3, 1 - 1e-3)
+    model, copy, blind = (np.zeros(kind.shape) for _ in range(3))
+    for channel, (scores, frequency) in enumerate(zip(log_probs, marginal, strict=True)):
+        true = truth[..., channel]
+        model -= np.take_along_axis(scores, true[..., None], axis=-1)[..., 0]
+        blind -= frequency[true]
+        same = here.views[..., channel] == true
+        share = changed[channel]
+        copy -= np.log(np.where(same, 1 - share, 0.0) + share * np.exp(frequency[true]))
+    found = {
+        "visible": truth[..., WHAT] != HIDDEN,
+        "kind": kind,
+        "object": truth[..., WHAT] >= FIRST_SHAPE,
+        "model": model,
+        "copy": copy,
+        "marginal": blind,
+        "what right": log_probs[0].argmax(-1) == truth[..., 0],
+        "colour right": log_probs[1].argmax(-1) == truth[..., 1],
+    }
+    return {name: values.reshape(-1) for name, values in found.items()}

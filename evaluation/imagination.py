@@ -1,0 +1,69 @@
+"""What an agent's simulator expected to see, to be held beside what came."""
+
+from collections import deque
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from groundling.agents.agent import Rows
+from groundling.agents.cores import CoreState
+from groundling.agents.sensors import Cells
+from groundling.agents.simcore import CellsDecoder, SimCoreHead
+from groundling.envs.errors import UserError
+from groundling.evaluation.walks import Reader
+
+HORIZONS = (1, 2, 4, 8)
+
+
+class Imagination:
+    """Follows one agent's walk and tells what it had expected of the present.
+
+    Args:
+        reader: of a single environment; its agent was trained with SimCore.
+        view: name of the observation leaf that is a grid of cells.
+
+    Raises:
+        UserError: the agent cannot generate views.
+    """
+
+    def __init__(self, reader: Reader, view: str = "view") -> None:
+        prediction = reader.agent.prediction
+        if prediction is None or not isinstance(prediction.head, SimCoreHead):
+            raise UserError("this agent does not generate views; expected a run with SimCore")
+        names = reader.agent.sensors.names
+        decoder = prediction.head.decoders[names.index(view)] if view in names else None
+        if not isinstance(decoder, CellsDecoder):
+            raise UserError(f"observation {view!r} is no grid of cells; expected a symbolic view")
+        sensor = reader.agent.sensors.leaf(view)
+        assert isinstance(sensor, Cells)
+        self.reader = reader
+        self.simulator = prediction.simulator
+        self.decoder, self.sensor = decoder, sensor
+        self.past: deque[tuple[CoreState, Tensor]] = deque(maxlen=max(HORIZONS) + 1)
+
+    def follow(self, row: Rows) -> None:
+        """Takes in the row [1] that the reader has just read."""
+        if row.is_first.item():
+            self.past.clear()
+        self.past.append((self.reader.state, row.previous_action))
+
+    @torch.no_grad()
+    def expected(self, steps: int) -> NDArray[np.int64] | None:
+        """The likeliest view of the present as imagined `steps` ago (0: now), from then on blind.
+
+        Returns:
+            [V, V, C] codes, or None if the episode is not that old.
+        """
+        if len(self.past) <= steps:
+            return None
+        belief, _ = self.past[-1 - steps]
+        state = belief.hidden
+        if steps:
+            # The action that led to a row stands in that row.
+            actions = torch.stack([self.past[i][1] for i in range(-steps, 0)])
+            state = self.simulator(belief, actions)[-1]
+        codes = [part.argmax(-1)[0] for part in self.decoder.log_probs(state, self.sensor)]
+        side = int(np.sqrt(self.decoder.cells))
+        return np.asarray(torch.stack(codes, dim=-1).view(side, side, -1).cpu())

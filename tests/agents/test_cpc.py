@@ -1,0 +1,202 @@
+"""Telling the true future from the others, against loops that know what each candidate is."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from groundling.agents.config import AgentConfig
+from groundling.agents.cpc import (
+    Candidates,
+    CPCHead,
+    binary_contrast,
+    candidates,
+    infonce,
+    ranked_first,
+)
+
+T1, B, F = 5, 3, 4
+M = T1 * B
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def views_that_repeat(looks=6, seed=0):
+    """M candidates, row by row, most of which look like another."""
+    look = torch.randint(looks, (M,), generator=seeded(seed))
+    keys = torch.randn(M, F, generator=seeded(seed + 1), dtype=torch.double)
+    return Candidates(keys, torch.arange(B).repeat(T1), look)
+
+
+def views_that_differ(twins=(), of=None):
+    """M candidates that all look different, but for some that look like one of them."""
+    look = torch.tensor([of if m in twins else m for m in range(M)])
+    return views_that_repeat()._replace(look=look)
+
+
+def questions(N=20, seed=0):
+    """Scores [N, M] and which candidate is the true one [N]."""
+    generator = seeded(seed)
+    scores = 2.0 * torch.randn(N, M, generator=generator, dtype=torch.double)
+    return scores, torch.randint(M, (N,), generator=generator)
+
+
+def false_ones(views, i):
+    """Candidates that look different from the i-th: in its environment, and elsewhere."""
+    others = [m for m in range(M) if views.look[m] != views.look[i]]
+    own = [m for m in others if views.environment[m] == views.environment[i]]
+    return own, [m for m in others if m not in own]
+
+
+def log_no(score):
+    """Minus the log-probability of saying no."""
+    return math.log1p(math.exp(score))
+
+
+def mean(numbers):
+    return sum(numbers) / len(numbers) if numbers else 0.0
+
+
+def binary_slowly(scores, true, views):
+    losses = []
+    for n, i in enumerate(true.tolist()):
+        own, elsewhere = (
+            mean([log_no(scores[n, m].item()) for m in group]) for group in false_ones(views, i)
+        )
+        losses.append(log_no(-scores[n, i].item()) + 0.5 * own + 0.5 * elsewhere)
+    return torch.tensor(losses, dtype=torch.double)
+
+
+def infonce_slowly(scores, true, views):
+    losses = []
+    for n, i in enumerate(true.tolist()):
+        own, elsewhere = false_ones(views, i)
+        total = sum(math.exp(scores[n, m].item()) for m in [i, *own, *elsewhere])
+        losses.append(math.log(total) - scores[n, i].item())
+    return torch.tensor(losses, dtype=torch.double)
+
+
+def ranked_slowly(scores, true, views):
+    return torch.tensor(
+        [
+            all(scores[n, i] > scores[n, m] for group in false_ones(views, i) for m in group)
+            for n, i in enumerate(true.tolist())
+        ]
+    )
+
+
+@pytest.mark.parametrize("looks", [1, 2, 6, 1000])
+@pytest.mark.parametrize(
+    ("fast", "slow"), [(binary_contrast, binary_slowly), (infonce, infonce_slowly)]
+)
+def test_a_loss_agrees_with_a_loop_over_predictions_and_candidates(fast, slow, looks):
+    for seed in range(5):
+        views, (scores, true) = views_that_repeat(looks, seed), questions(seed=seed)
+        assert_close(fast(scores, true, views), slow(scores, true, views))
+
+
+@pytest.mark.parametrize("looks", [1, 2, 6, 1000])
+def test_ranking_agrees_with_a_loop_over_predictions_and_candidates(looks):
+    some = []
+    for seed in range(20):
+        views, (scores, true) = views_that_repeat(looks, seed), questions(seed=seed)
+        first = ranked_first(scores, true, views)
+        assert torch.equal(first, ranked_slowly(scores, true, views))
+        some += first.tolist()
+    assert any(some)
+    assert looks == 1 or not all(some)
+
+
+@pytest.mark.parametrize("loss", [binary_contrast, infonce])
+def test_a_candidate_that_looks_like_the_true_future_is_no_negative(loss):
+    views = views_that_differ(twins=(2, 7, 11), of=4)  # in its own environment and in others
+    scores, _ = questions(N=1)
+    scores.requires_grad_()
+    loss(scores, torch.tensor([4]), views).sum().backward()
+    twins = torch.zeros(M, dtype=torch.bool)
+    twins[[2, 7, 11]] = True
+    assert (scores.grad[0, twins] == 0).all()
+    assert (scores.grad[0, ~twins] != 0).all()
+    assert scores.grad[0, 4] < 0  # more of the true one, less of the others
+    assert (scores.grad[0] > 0).sum() == M - 4
+
+
+def test_a_higher_score_of_a_twin_does_not_cost_the_first_rank():
+    views = views_that_differ(twins=(7,), of=4)
+    scores = torch.zeros(1, M)
+    scores[0, 4], scores[0, 7] = 1.0, 2.0
+    assert ranked_first(scores, torch.tensor([4]), views).tolist() == [True]
+    scores[0, 8] = 1.5
+    assert ranked_first(scores, torch.tensor([4]), views).tolist() == [False]
+
+
+def test_false_futures_weigh_as_much_as_the_true_one_and_half_of_it_is_the_same_environment_s():
+    """Four in the same environment, ten elsewhere; at score 0 every answer costs log 2."""
+    views = views_that_differ()
+    scores = torch.zeros(1, M, dtype=torch.double, requires_grad=True)
+    loss = binary_contrast(scores, torch.tensor([4]), views)
+    assert loss.item() == pytest.approx(2 * math.log(2))
+    loss.sum().backward()
+    slopes = scores.grad[0]
+    own, elsewhere = false_ones(views, 4)
+    assert (len(own), len(elsewhere)) == (4, 10)
+    assert slopes[4].item() == pytest.approx(-0.5)
+    assert slopes[own].tolist() == pytest.approx([0.5 * 0.5 / 4] * 4)
+    assert slopes[elsewhere].tolist() == pytest.approx([0.5 * 0.5 / 10] * 10)
+
+
+def test_where_everything_looks_alike_there_is_nothing_to_tell_apart():
+    views, (scores, true) = views_that_repeat(looks=1), questions()
+    found = torch.nn.functional.softplus(-scores.gather(1, true[:, None])[:, 0])
+    assert_close(binary_contrast(scores, true, views), found)
+    assert_close(infonce(scores, true, views), torch.zeros(20, dtype=torch.double))
+    assert ranked_first(scores, true, views).all()
+
+
+def random_observation():
+    return {
+        "view": torch.randint(3, (T1, B, 1, 2, 1), generator=seeded(1), dtype=torch.uint8),
+        "direction": torch.randint(2, (T1, B), generator=seeded(2)),
+        "pulse": torch.randint(2, (T1, B, 1), generator=seeded(3)) / 7,
+    }
+
+
+def test_views_look_alike_if_and_only_if_every_part_of_the_raw_observation_is_equal():
+    observation = random_observation()
+    views = candidates(torch.randn(T1, B, F), observation)
+    rows = [(t, b) for t in range(T1) for b in range(B)]
+    alike = 0
+    for i, one in enumerate(rows):
+        for j, other in enumerate(rows):
+            equal = all(torch.equal(leaf[one], leaf[other]) for leaf in observation.values())
+            assert (views.look[i] == views.look[j]).item() == equal
+            alike += equal and i != j
+    assert alike > 0
+
+
+def test_candidates_stand_row_by_row_with_their_environment_and_embedding():
+    features = torch.randn(T1, B, F, generator=seeded(0))
+    views = candidates(features, random_observation())
+    for t in range(T1):
+        for b in range(B):
+            assert torch.equal(views.keys[t * B + b], features[t, b])
+            assert views.environment[t * B + b] == b
+
+
+def test_a_score_is_a_product_of_maps_of_state_and_embedding():
+    config = AgentConfig(core_size=6, feature_size=F, sensor_size=7)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = CPCHead(config)
+    with torch.no_grad():
+        head.bias.fill_(0.7)
+    states, keys = torch.randn(3, 6, generator=seeded()), torch.randn(5, F, generator=seeded(1))
+    scores = head.scores(states, keys)
+    assert scores.shape == (3, 5)
+    for n in range(3):
+        for m in range(5):
+            product = (head.query(states[n]) * head.key(keys[m])).sum()
+            assert_close(scores[n, m], product / math.sqrt(F) + 0.7)
