@@ -40,7 +40,8 @@ class _Cut(NamedTuple):
 def observe(observation: Any, device: torch.device) -> dict[str, Tensor]:
     """An environment's observation as tensors, leaf by leaf: {name: [B, *leaf shape]}."""
     return {
-        name: torch.as_tensor(leaf, device=device)
+        # A copy: an environment may write its next observation into the same array.
+        name: torch.tensor(leaf, device=device)
         for name, leaf in leaf_arrays(observation).items()
     }
 
@@ -146,7 +147,7 @@ class Actor:
             torch.as_tensor(reward, dtype=torch.float32, device=self.device),
         )
         # An episode that is both over and out of time is over.
-        return terminated, truncated & ~terminated, info
+        return np.array(terminated), truncated & ~terminated, info
 
     def _cut(self, t: int, truncated: NDArray[np.bool_], info: dict[str, Any]) -> "_Cut":
         """The final observations of episodes that step t cut off, with the core state that acted.

@@ -153,7 +153,6 @@ def test_a_value_that_cannot_be_is_named_with_what_was_expected(values, expected
 def test_what_a_resumed_run_may_set_anew_is_no_difference():
     anew = {
         "frames": 7,
-        "device": "cuda",
         "threads": 2,
         "log_every": 3,
         "save_every": 1.0,

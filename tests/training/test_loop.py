@@ -1,5 +1,6 @@
 """A run can be stopped anyhow and goes on exactly where it was: bitwise, on the CPU."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 import pytest
 import torch
 
+from groundling.agents.config import PredictionConfig
 from groundling.training import learner as learner_module
 from groundling.training.checkpoint import CheckpointError, load_checkpoint
 from groundling.training.config import to_json
@@ -141,6 +143,16 @@ def test_a_run_in_two_halves_is_the_whole_run(straight, config_of, tmp_path, hal
     assert updates_in(run.metrics) == list(range(1, half + 1))
     torch.manual_seed(999)  # another process would have another generator
     train(config_of(), tmp_path / "run", show_progress=False)
+    assert_same_run(run, straight)
+
+
+@pytest.mark.parametrize("loss", ["simcore", "cpc"])
+def test_what_a_run_predicts_goes_on_exactly_too(config_of, small_agent, tmp_path, loss):
+    prediction = PredictionConfig(loss=loss, starts=3, horizons=2, frames_per_horizon=45)
+    agent = dataclasses.replace(small_agent, prediction=prediction)
+    straight = train(config_of(6, agent=agent), tmp_path / "straight", show_progress=False)
+    run = train(config_of(3, agent=agent), tmp_path / "run", show_progress=False)
+    train(config_of(6, agent=agent), run.path, show_progress=False)
     assert_same_run(run, straight)
 
 
