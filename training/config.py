@@ -163,8 +163,9 @@ class TrainConfig:
 
 
 MAY_CHANGE = frozenset({"frames", "threads", "log_every", "save_every", "snapshot_every", "track"})
-"""Fields of TrainConfig that a resumed run may set anew: they decide how long and how often, not what
-is learned. The device is none of them: a generator's state fits its own kind of device only."""
+"""Fields of TrainConfig that a resumed run may set anew: they decide how long and how often, not
+what is learned. The device is none of them: a generator's state fits its own kind of device only.
+"""
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
