@@ -54,7 +54,7 @@ class ProbeSettings:
     """Distinct rooms that decide which pass of the decoder is kept."""
     test_rooms: int = 5_000
     """Distinct rooms the table is scored on."""
-    ask_every: int = 8
+    ask_every: int = 20
     """Steps between two moments of questions, on average."""
     walker: Literal["explorer", "agent"] = "explorer"
     """Who chooses the path: the scripted explorer (the same for all agents), or the agent."""
@@ -80,7 +80,7 @@ class ProbeSettings:
                 raise UserError(f"{field.replace('_', '-')} is {value}; expected at least 1")
 
 
-QUICK = ProbeSettings(rooms=4_000, validation_rooms=500, test_rooms=2_000, passes=3)
+QUICK = ProbeSettings(rooms=4_000, validation_rooms=500, test_rooms=2_000, ask_every=8, passes=3)
 
 
 @dataclass(frozen=True)

@@ -368,13 +368,14 @@ def _print_probe(results: dict[str, Any]) -> None:
 
 def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table()
     for index, title in enumerate(titles):
         table.add_column(title, justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(cell) for cell in row))
     Console().print(table)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from groundling import __version__
-from groundling.cli import main
+from groundling.cli import _print_table, main
 from groundling.training.run import RunDirectory
 
 SMALL = ["--frames", "1024", "--env.rooms.size", "4", "--env.rooms.view-size", "3"]
@@ -93,6 +93,11 @@ def test_small_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     for expected in ("Groundling/Explore-v0", "torch", "steps/s", "a.gif", "b.gif", "report.html"):
         assert expected in shown
+
+
+def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_table(["advice"], [["pip install 'groundling[tensorboard]'"]])
+    assert "groundling[tensorboard]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
