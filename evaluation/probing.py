@@ -14,10 +14,9 @@ majority         the most frequent answer of each question type
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,146 +24,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from groundling.agents.agent import Agent
-from groundling.agents.generators import initialised_by, named_generator, named_seed
-from groundling.agents.probe import DecoderName, Probe, answer_loss
+from groundling.agents.generators import initialised_by, named_generator
+from groundling.agents.probe import Probe, answer_loss
 from groundling.envs.errors import UserError
-from groundling.envs.questions import (
-    QUESTION_LENGTH,
-    Questions,
-    QuestionSource,
-    balance,
-    concatenate,
-)
-from groundling.evaluation.walks import Reader, by_agent, by_explorer, walk
+from groundling.envs.questions import QUESTION_LENGTH, Questions, QuestionSource
+from groundling.evaluation.examples import Examples, ProbeSettings, collect_examples
 from groundling.training.checkpoint import load_checkpoint, save_checkpoint
 from groundling.training.config import TrainConfig
 from groundling.training.environments import make_environment
 from groundling.training.progress import progress
 from groundling.training.run import RunDirectory, load_agent, resolve_device, write_text
-from groundling.training.seeds import Purpose, environment_seed
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """How a frozen agent is questioned. The defaults are the protocol; `--quick` is a look."""
-
-    rooms: int = 30_000
-    """Distinct rooms the decoder is fitted on."""
-    validation_rooms: int = 2_000
-    """Distinct rooms that decide which pass of the decoder is kept."""
-    test_rooms: int = 5_000
-    """Distinct rooms the table is scored on."""
-    ask_every: int = 20
-    """Steps between two moments of questions, on average."""
-    walker: Literal["explorer", "agent"] = "explorer"
-    """Who chooses the path: the scripted explorer (the same for all agents), or the agent."""
-    decoder: DecoderName = "mlp"
-    """A perceptron, or the LSTM of Das et al. 2020."""
-    size: int = 512
-    """Width of the decoder."""
-    passes: int = 4
-    """Passes over the questions, at the most; one that brings nothing is the last."""
-    batch: int = 64
-    """Moments per update of the decoder, each with all its questions."""
-    learning_rate: float = 3e-3
-    """Adam's step size at the first update; it falls to 0 along a cosine."""
-    controls: bool = True
-    """Whether the untrained agent and the question alone are asked too."""
-    seed: int = 0
-    """Of the decoder's weights and order of questions."""
-
-    def __post_init__(self) -> None:
-        for field in ("rooms", "validation_rooms", "test_rooms", "ask_every", "passes", "batch"):
-            value = getattr(self, field)
-            if value < 1:
-                raise UserError(f"{field.replace('_', '-')} is {value}; expected at least 1")
-
-
-QUICK = ProbeSettings(rooms=4_000, validation_rooms=500, test_rooms=2_000, ask_every=8, passes=3)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Questions with the beliefs they are asked of. N questions about S moments of rooms."""
-
-    beliefs: Mapping[str, Tensor]
-    """By agent, [S, belief size] float32, on the CPU."""
-    questions: Questions
-    """N; `world` is the index into S."""
-
-    def question(self, name: str, vocabulary_of: QuestionSource, position: int) -> str:
-        """One question in words."""
-        return self.questions.text(position, vocabulary_of.vocabulary)
-
-
-def collect_examples(
-    agents: Mapping[str, Agent],
-    config: TrainConfig,
-    purpose: Purpose,
-    rooms: int,
-    settings: ProbeSettings,
-    *,
-    device: torch.device,
-    shown: bool = True,
-) -> Examples:
-    """Takes all agents along the same walks through `rooms` rooms and asks on the way.
-
-    Args:
-        agents: by name; the first one walks if the settings say so.
-        config: of the run: which world.
-        purpose: decides the rooms; no two purposes share one.
-        rooms: how many distinct ones, at least.
-        settings: walker and moments.
-        device: of the agents.
-        shown: whether to show progress.
-
-    Returns:
-        The examples; answers are balanced (see `envs.questions.balance`).
-    """
-    environment = make_environment(config.env, num_envs=min(rooms, 512))
-    batch = environment.num_envs
-    source = cast(QuestionSource, environment.unwrapped)
-    readers = {name: Reader(agent, batch) for name, agent in agents.items()}
-    generator = np.random.default_rng(named_seed(settings.seed, purpose))
-    if settings.walker == "explorer":
-        choose = by_explorer(environment)
-    else:
-        draws = named_generator(settings.seed, f"walk {purpose}", device)
-        choose = by_agent(next(iter(readers.values())), draws)
-    beliefs: dict[str, list[Tensor]] = {name: [] for name in readers}
-    asked: list[Questions] = []
-    entered = 0
-    with progress(f"rooms to {purpose}", rooms, shown=shown) as advance:
-        for row in walk(
-            environment,
-            seed=environment_seed(purpose),
-            choose=choose,
-            readers=tuple(readers.values()),
-            device=device,
-        ):
-            starting = int(row.is_first.sum())
-            # Rooms entered beyond the number wanted are not asked about: the last ones are whole.
-            if starting and entered >= rooms:
-                break
-            entered += starting
-            advance(entered - batch)
-            if generator.random() < 1.0 / settings.ask_every:
-                questions = source.ask(generator)
-                moment = len(asked) * batch
-                asked.append(dataclasses.replace(questions, world=questions.world + moment))
-                for name, reader in readers.items():
-                    beliefs[name].append(reader.state.belief.cpu())
-        advance(rooms)
-    environment.close()
-    if not asked:
-        raise UserError(
-            f"ask-every is {settings.ask_every}, so that no question was asked in {entered} rooms; "
-            "expected fewer steps than an episode has"
-        )
-    return Examples(
-        {name: torch.cat(parts) for name, parts in beliefs.items()},
-        balance(concatenate(asked), generator),
-    )
+from groundling.training.seeds import Purpose
 
 
 def fit_probe(

@@ -115,7 +115,8 @@ def probe(
         seed: Of the decoder.
         device: Where to compute.
     """
-    from groundling.evaluation.probing import QUICK, ProbeSettings, probe_run
+    from groundling.evaluation.examples import QUICK, ProbeSettings
+    from groundling.evaluation.probing import probe_run
     from groundling.training.run import RunDirectory
 
     settings = dataclasses.replace(

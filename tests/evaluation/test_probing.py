@@ -13,16 +13,14 @@ from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.questions import QUESTION_TYPES
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.vocabulary import VOCABULARY
+from groundling.evaluation.examples import Examples, ProbeSettings, collect_examples
+from groundling.evaluation.probing import _Data as Data
 from groundling.evaluation.probing import (
-    Examples,
-    ProbeSettings,
     accuracy_by_type,
-    collect_examples,
     fit_probe,
     majority_answers,
     probe_run,
 )
-from groundling.evaluation.probing import _Data as Data
 from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.loop import train
 from groundling.training.run import make_agent

@@ -11,8 +11,9 @@ from PIL import Image
 
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.evaluation.episodes import evaluate
+from groundling.evaluation.examples import ProbeSettings
 from groundling.evaluation.film import film_environment
-from groundling.evaluation.probing import ProbeSettings, probe_run
+from groundling.evaluation.probing import probe_run
 from groundling.evaluation.report import write_report
 from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.loop import train
