@@ -318,9 +318,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NonFiniteLoss as error:
         print(f"groundling: {error}", file=sys.stderr)
         raise SystemExit(DIVERGED) from None
-    except (Interrupted, KeyboardInterrupt) as error:
-        said = str(error) or "stopped"
-        print(f"groundling: {said}; the same command goes on", file=sys.stderr)
+    except Interrupted as error:
+        print(f"groundling: {error}; the same command goes on", file=sys.stderr)
+        raise SystemExit(STOPPED) from None
+    except KeyboardInterrupt:
+        print("groundling: stopped", file=sys.stderr)
         raise SystemExit(STOPPED) from None
 
 

@@ -24,15 +24,25 @@ Types whose answer the preset gives away are not asked: a property must have two
 questions need three shapes, since what stands beside the only ball is never a ball.
 """
 
-from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from groundling.envs.questions import NOT_SEEN, QUESTION_LENGTH, UNUSED, Questions
+from groundling.envs.questions import NOT_SEEN, UNUSED, Questions
 from groundling.envs.rooms.rng import below, mix
+from groundling.envs.rooms.wording import (
+    ATTRIBUTE,
+    COLOUR,
+    COMPARISON,
+    COUNT,
+    EXISTENCE,
+    NEAR,
+    SHAPE,
+    TYPES,
+    language_of,
+)
 from groundling.envs.rooms.world import (
     COLUMN,
     NEVER,
@@ -43,40 +53,10 @@ from groundling.envs.rooms.world import (
     WHAT,
     World,
 )
-from groundling.envs.vocabulary import ANSWERS, NUMBERS, VOCABULARY
+from groundling.envs.vocabulary import NUMBERS
 
 NEAR_DISTANCE = 2
 """Objects at most this far apart, in the Chebyshev distance, are near each other."""
-
-# The two properties a question can name, or ask for: rows of `kinds` and `totals` below.
-_SHAPE, _COLOUR = 0, 1
-
-# Families share a template up to the property, a set of answers and a rule of answerability.
-_ATTRIBUTE, _EXISTENCE, _COUNT, _COMPARISON, _NEAR = range(5)
-
-
-class _Type(NamedTuple):
-    name: str
-    family: int
-    asked: int
-    """The property that the first argument names."""
-    template: str
-
-
-_TYPES = (
-    _Type("attribute_colour", _ATTRIBUTE, _SHAPE, "what is the colour of the {} ?"),
-    _Type("attribute_shape", _ATTRIBUTE, _COLOUR, "what shape is the {} object ?"),
-    _Type("existence", _EXISTENCE, _SHAPE, "is there a {} ?"),
-    _Type("count_shape", _COUNT, _SHAPE, "how many {} objects are there ?"),
-    _Type("count_colour", _COUNT, _COLOUR, "how many {} objects are there ?"),
-    _Type("comparison_shape", _COMPARISON, _SHAPE, "are there more {} than {} objects ?"),
-    _Type("comparison_colour", _COMPARISON, _COLOUR, "are there more {} than {} objects ?"),
-    _Type("near_colour", _NEAR, _SHAPE, "what is the colour of the {} near the {} ?"),
-    _Type("near_shape", _NEAR, _COLOUR, "what shape is the {} object near the {} ?"),
-)
-
-QUESTION_TYPES = tuple(question_type.name for question_type in _TYPES)
-"""Names of the nine types, in the order in which `Questions.type` counts them."""
 
 
 class Preset(Protocol):
@@ -105,14 +85,14 @@ def sample_questions(world: World, options: Preset, generator: np.random.Generat
             f"questions can count up to {len(NUMBERS) - 1} objects, "
             f"but the rooms have space for {world.objects.shape[1]}"
         )
-    language = _language(tuple(options.shape_names), tuple(options.colour_names))
+    language = language_of(tuple(options.shape_names), tuple(options.colour_names))
     drawn = _draw_questions(
         world.cells,
         world.seen_at,
         world.objects,
         world.object_count,
         world.elapsed,
-        np.array([(question_type.family, question_type.asked) for question_type in _TYPES]),
+        np.array([(question_type.family, question_type.asked) for question_type in TYPES]),
         len(options.shape_names),
         len(options.colour_names),
         int(generator.integers(2**63)),
@@ -129,34 +109,6 @@ def sample_questions(world: World, options: Preset, generator: np.random.Generat
         answerable=drawn[:, _ANSWERABLE].astype(np.bool_),
         steps_since_seen=drawn[:, _STEPS],
     )
-
-
-class _Language(NamedTuple):
-    tokens: NDArray[np.int64]
-    """[types, M, M, QUESTION_LENGTH]: the words of a type with these two arguments. UNUSED, being
-    -1, is an index too: it finds the last row, where questions of one argument are kept."""
-    answers: NDArray[np.int64]
-    """[types, M]: the word of an answer's code."""
-
-
-@lru_cache(maxsize=16)
-def _language(shapes: tuple[str, ...], colours: tuple[str, ...]) -> _Language:
-    """Write down every question and answer of a preset: a table beats formatting millions."""
-    names = (shapes, colours)
-    size = max(len(shapes), len(colours), len(NUMBERS))
-    tokens = np.zeros((len(_TYPES), size, size, QUESTION_LENGTH), np.int64)
-    answers = np.zeros((len(_TYPES), size), np.int64)
-    for number, (_, family, asked, template) in enumerate(_TYPES):
-        named_second = {_NEAR: shapes, _COMPARISON: names[asked]}.get(family)
-        seconds = list(enumerate(named_second)) if named_second else [(UNUSED, "")]
-        for first, first_name in enumerate(names[asked]):
-            for second, second_name in seconds:
-                text = template.format(first_name, second_name)
-                tokens[number, first, second] = VOCABULARY.encode(text, QUESTION_LENGTH)
-        given = {_EXISTENCE: ANSWERS, _COMPARISON: ANSWERS, _COUNT: NUMBERS}
-        words = given.get(family, names[1 - asked])
-        answers[number, : len(words)] = [VOCABULARY.index(word) for word in words]
-    return _Language(tokens, answers)
 
 
 # Columns of what `_draw_questions` gives, and (the first five) of a room's candidate questions.
@@ -216,10 +168,10 @@ def _read_room(
     totals = np.zeros((2, values), np.int64)
     ages = np.empty(len(objects), np.int64)
     for item in range(len(objects)):
-        kinds[_SHAPE, item] = objects[item, OBJECT_SHAPE]
-        kinds[_COLOUR, item] = objects[item, OBJECT_COLOUR]
-        totals[_SHAPE, kinds[_SHAPE, item]] += 1
-        totals[_COLOUR, kinds[_COLOUR, item]] += 1
+        kinds[SHAPE, item] = objects[item, OBJECT_SHAPE]
+        kinds[COLOUR, item] = objects[item, OBJECT_COLOUR]
+        totals[SHAPE, kinds[SHAPE, item]] += 1
+        totals[COLOUR, kinds[COLOUR, item]] += 1
         last = seen_at[objects[item, ROW], objects[item, COLUMN]]
         ages[item] = NEVER if last == NEVER else elapsed - last
     return kinds, totals, ages
@@ -237,18 +189,18 @@ def _list_questions(
     candidates: NDArray[np.int64],
 ) -> int:
     """List all unambiguous questions of a type about one room and give their number."""
-    values = shapes if asked == _SHAPE else colours
-    others = colours if asked == _SHAPE else shapes
-    if family == _ATTRIBUTE and others > 1:
+    values = shapes if asked == SHAPE else colours
+    others = colours if asked == SHAPE else shapes
+    if family == ATTRIBUTE and others > 1:
         return _list_attributes(asked, kinds, totals, candidates)
-    if family == _NEAR and shapes > 2 and colours > 1:
+    if family == NEAR and shapes > 2 and colours > 1:
         return _list_neighbours(asked, objects, kinds, totals, candidates)
-    if family == _COMPARISON and values > 1:
+    if family == COMPARISON and values > 1:
         return _list_comparisons(totals[asked, :values], candidates)
-    if family in (_EXISTENCE, _COUNT) and values > 1:
+    if family in (EXISTENCE, COUNT) and values > 1:
         for value in range(values):
             total = totals[asked, value]
-            answer = total if family == _COUNT else min(total, 1)
+            answer = total if family == COUNT else min(total, 1)
             _write(candidates[value], answer, value, UNUSED, UNUSED, UNUSED)
         return values
     return 0
@@ -308,7 +260,7 @@ def _list_neighbours(
     of its shape and has exactly one object of the asked kind near it, itself not counted."""
     found = 0
     for landmark in range(len(objects)):
-        if totals[_SHAPE, kinds[_SHAPE, landmark]] != 1:
+        if totals[SHAPE, kinds[SHAPE, landmark]] != 1:
             continue
         row, column = objects[landmark, ROW], objects[landmark, COLUMN]
         for referent in range(len(objects)):
@@ -316,7 +268,7 @@ def _list_neighbours(
                 continue
             value = kinds[asked, referent]
             if _count_near(objects, kinds[asked], value, row, column, landmark) == 1:
-                answer, second = kinds[1 - asked, referent], kinds[_SHAPE, landmark]
+                answer, second = kinds[1 - asked, referent], kinds[SHAPE, landmark]
                 _write(candidates[found], answer, value, second, referent, landmark)
                 found += 1
     return found
@@ -358,7 +310,7 @@ def _choose(answers: NDArray[np.int64], family: int, state: np.uint64) -> int:
     tally = np.zeros(max(2, answers.max() + 1), np.int64)
     for answer in answers:
         tally[answer] += 1
-    if family in (_EXISTENCE, _COMPARISON):
+    if family in (EXISTENCE, COMPARISON):
         wanted, state = below(state, 2)
     else:
         possible = np.flatnonzero(tally)
@@ -392,16 +344,16 @@ def _judge(
     instance is enough; of the sensed ones where a comparison is decided before all were sensed; of
     the referent alone where the landmark's place was deduced.
     """
-    if family == _ATTRIBUTE:
+    if family == ATTRIBUTE:
         age = ages[question[_REFERENT]]
         return age != NEVER, age
-    if family == _NEAR:
+    if family == NEAR:
         return _judge_near(asked, question, cells, seen_at, objects, kinds, ages)
     unsensed = np.sum(ages == NEVER)
     first, freshest, stalest = _sensed(kinds[asked], ages, question[_FIRST])
-    if family == _EXISTENCE:
+    if family == EXISTENCE:
         return first > 0 or unsensed == 0, freshest
-    if family == _COUNT:
+    if family == COUNT:
         return unsensed == 0, stalest
     second, _, stalest_second = _sensed(kinds[asked], ages, question[_SECOND])
     decided = first - second > unsensed or first + unsensed <= second

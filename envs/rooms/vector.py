@@ -25,7 +25,7 @@ from groundling.envs.rooms.kernels import (
 )
 from groundling.envs.rooms.layout import empty_world, rules_of
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.questions import QUESTION_TYPES, sample_questions
+from groundling.envs.rooms.questions import sample_questions
 from groundling.envs.rooms.render import describe_room, draw_room
 from groundling.envs.rooms.single import (
     LARGEST_SEED,
@@ -35,6 +35,7 @@ from groundling.envs.rooms.single import (
     check_seed,
     observation_space_of,
 )
+from groundling.envs.rooms.wording import QUESTION_TYPES
 from groundling.envs.vocabulary import VOCABULARY, Vocabulary
 
 Observation = dict[str, NDArray[Any]]

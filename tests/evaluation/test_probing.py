@@ -10,8 +10,8 @@ import torch
 
 from groundling.envs.questions import Questions
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.questions import QUESTION_TYPES
 from groundling.envs.rooms.vector import RoomsVectorEnv
+from groundling.envs.rooms.wording import QUESTION_TYPES
 from groundling.envs.vocabulary import VOCABULARY
 from groundling.evaluation.examples import Examples, ProbeSettings, collect_examples
 from groundling.evaluation.probing import _Data as Data

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from groundling.envs.questions import QUESTION_LENGTH, balance
-from groundling.envs.rooms.questions import QUESTION_TYPES, sample_questions
+from groundling.envs.rooms.questions import sample_questions
+from groundling.envs.rooms.wording import QUESTION_TYPES
 from groundling.envs.rooms.world import (
     COLOUR,
     FIRST_SHAPE,
