@@ -227,3 +227,16 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
                 f"expected shape ({self.num_envs},) and at least one true"
             )
         return mask
+
+
+def compile_kernels() -> None:
+    """Compile every kernel and leave the machine code in numba's cache.
+
+    Takes some 20 seconds once, and next to nothing afterwards. Installing does it, so that the
+    first run need not wait; call it before many processes start, since the cache is not safe
+    against several that compile at once.
+    """
+    environment = RoomsVectorEnv(2, view_size=3)
+    environment.reset(seed=0)
+    environment.step(environment.explorer_actions())
+    environment.ask(np.random.default_rng(0))

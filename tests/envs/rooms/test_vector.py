@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
@@ -204,3 +207,17 @@ def test_rooms_can_be_asked():
     env.reset(seed=0)
     questions = env.ask(np.random.default_rng(0))
     assert len(questions.answer) > 20
+
+
+def test_compiling_leaves_nothing_to_compile() -> None:
+    """In a fresh process, every kernel that a run, a question or the explorer needs is compiled."""
+    code = """
+from groundling.envs.rooms import explorer, kernels, questions
+from groundling.envs.rooms.vector import compile_kernels
+compile_kernels()
+needed = (kernels.step_rooms, kernels.begin_rooms, kernels.look_around,
+          questions._draw_questions, explorer._plan)
+print([kernel.__name__ for kernel in needed if not kernel.signatures])
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
