@@ -152,7 +152,6 @@ class Learner:
             self._check_finite("loss 'probe'", probe_loss)
             probe_loss.backward()  # Its graph ends at the detached belief.
         norm = self._clip()
-        self._check_finite("the gradient's norm", norm)
         self.optimiser.step()
         if probe_loss is not None:
             assert self.monitor is not None
@@ -170,8 +169,11 @@ class Learner:
         apart = {id(weight) for weight in own}
         shared = [weight for weight in self.agent.parameters() if id(weight) not in apart]
         if own:
-            torch.nn.utils.clip_grad_norm_(own, self.config.max_gradient_norm)
-        return torch.nn.utils.clip_grad_norm_(shared, self.config.max_gradient_norm)
+            norm = torch.nn.utils.clip_grad_norm_(own, self.config.max_gradient_norm)
+            self._check_finite("the prediction gradient's norm", norm)
+        norm = torch.nn.utils.clip_grad_norm_(shared, self.config.max_gradient_norm)
+        self._check_finite("the gradient's norm", norm)
+        return norm
 
     def _weighted_sum(self, losses: dict[str, Tensor]) -> Tensor:
         """The agent's total loss. A loss without a weight, or the reverse, is a mistake of ours."""

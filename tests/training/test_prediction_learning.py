@@ -21,6 +21,7 @@ from groundling.training.config import (
     OnlineProbeConfig,
     TrainConfig,
 )
+from groundling.training.errors import NonFiniteLoss
 from groundling.training.loop import Training
 from groundling.training.run import RunDirectory
 
@@ -101,7 +102,8 @@ def _registered():
 
 
 def carousel_training(*, tiles=4, in_sight=True, seed=0, **prediction):
-    prediction = {"balance": 0.0, "frames_per_horizon": 0, "last_limit": 4} | prediction
+    tuned = {"weight": 1.0, "present_weight": 1.0, "balance": 0.0}
+    prediction = tuned | {"frames_per_horizon": 0, "last_limit": 4} | prediction
     options = {"tiles": tiles, "in_sight": in_sight}
     return Training(
         TrainConfig(
@@ -254,6 +256,12 @@ def assert_agents_alike(one, other):
         assert_close(walks[0][part], walks[1][part], rtol=0, atol=0)
 
 
+CLIPS = [
+    pytest.param({"max_gradient_norm": 1e9}, id="never clipped"),
+    pytest.param({"max_gradient_norm": 1e-2}, id="always clipped"),
+]
+
+
 def plain_and_predicting(small_config, small_agent, learner=(), **prediction):
     quiet = {"learner": learner, "probe": {"online": False}}
     return (
@@ -263,13 +271,7 @@ def plain_and_predicting(small_config, small_agent, learner=(), **prediction):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize(
-    "clip",
-    [
-        pytest.param({}, id="never clipped"),
-        pytest.param({"max_gradient_norm": 1e-2}, id="always clipped"),
-    ],
-)
+@pytest.mark.parametrize("clip", CLIPS)
 def test_a_prediction_of_weight_zero_leaves_the_agent_bitwise_the_same(
     small_config, small_agent, loss, clip
 ):
@@ -283,12 +285,12 @@ def test_a_prediction_of_weight_zero_leaves_the_agent_bitwise_the_same(
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("clip", CLIPS)
 def test_a_prediction_that_may_not_reach_the_agent_leaves_it_the_same_and_learns(
-    small_config, small_agent, loss
+    small_config, small_agent, loss, clip
 ):
-    """As long as nothing is clipped: the learner scales agent and prediction down together."""
     plain, predicts = plain_and_predicting(
-        small_config, small_agent, {"max_gradient_norm": 1e9}, loss=loss, reaches_agent=False
+        small_config, small_agent, clip, loss=loss, reaches_agent=False
     )
     before = copy.deepcopy(predicts.learner.agent.prediction.state_dict())
     update(plain, 20)
@@ -307,6 +309,18 @@ def test_a_prediction_with_a_weight_changes_the_agent(small_config, small_agent,
         for name in ("core.from_hidden.weight", "core.from_input.weight"):
             weight = predicts.learner.agent.state_dict()[name]
             assert not torch.equal(weight, plain.learner.agent.state_dict()[name]), name
+
+
+def test_a_gradient_of_the_simulator_that_is_not_finite_stops_and_changes_nothing(
+    small_config, small_agent
+):
+    _, training = plain_and_predicting(small_config, small_agent, loss="simcore")
+    agent = training.learner.agent
+    before = copy.deepcopy(agent.state_dict())
+    agent.prediction.simulator.from_hidden.weight.register_hook(lambda grad: grad * math.inf)
+    with pytest.raises(NonFiniteLoss, match=r"gradient's norm is (nan|inf)"):
+        update(training, 1)
+    assert_close(agent.state_dict(), before, rtol=0, atol=0)
 
 
 def test_prediction_draws_from_a_generator_of_its_own(small_config, small_agent):
