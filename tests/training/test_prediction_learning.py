@@ -102,8 +102,7 @@ def _registered():
 
 
 def carousel_training(*, tiles=4, in_sight=True, seed=0, **prediction):
-    tuned = {"weight": 1.0, "present_weight": 1.0, "balance": 0.0}
-    prediction = tuned | {"frames_per_horizon": 0, "last_limit": 4} | prediction
+    prediction = {"balance": 0.0, "frames_per_horizon": 0, "last_limit": 4} | prediction
     options = {"tiles": tiles, "in_sight": in_sight}
     return Training(
         TrainConfig(
