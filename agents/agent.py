@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState, LSTMCore
 from groundling.agents.generators import initialised_by
+from groundling.agents.layers import linear, rectified
 from groundling.agents.prediction import Prediction
 from groundling.agents.sensors import Observation, Sensors
 from groundling.envs.errors import UserError
@@ -70,11 +71,17 @@ class Agent(nn.Module):
         with initialised_by(seed, "sensors"):
             self.sensors = Sensors(observation_space, config)
         with initialised_by(seed, "core"):
-            self.core = LSTMCore(config.feature_size + self.num_actions + 1, config.core_size)
+            self.core = LSTMCore(config.feature_size, self.num_actions + 1, config.core_size)
         with initialised_by(seed, "policy"):
-            self.policy = nn.Linear(config.core_size, self.num_actions)
+            # Nearly uniform at first: no action is preferred before any was rewarded.
+            self.policy = nn.Sequential(
+                rectified(config.core_size, config.core_size),
+                linear(config.core_size, self.num_actions, gain=0.01),
+            )
         with initialised_by(seed, "baseline"):
-            self.baseline = nn.Linear(config.core_size, 1)
+            self.baseline = nn.Sequential(
+                rectified(config.core_size, config.core_size), linear(config.core_size, 1)
+            )
         self.prediction: Prediction | None = None
         if config.prediction.loss != "none":
             with initialised_by(seed, "prediction"):

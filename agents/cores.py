@@ -33,19 +33,29 @@ class LSTMCore(nn.Module):
     The input's share of the gates is one matrix product for all rows; only the recurrent share is
     computed row by row (`agents.scan`). `nn.LSTM` cannot zero its state between rows, and called
     one row at a time it is many times slower on a CPU.
+
+    Args:
+        feature_size: of the first part of the input: what the sensors made of the observation.
+        flag_size: of the rest: previous action (one-hot) and reward.
+        core_size: of the hidden state, and of the cell.
     """
 
-    def __init__(self, input_size: int, core_size: int) -> None:
+    def __init__(self, feature_size: int, flag_size: int, core_size: int) -> None:
         super().__init__()
         self.core_size = core_size
-        self.from_input = nn.Linear(input_size, 4 * core_size)
+        self.from_input = nn.Linear(feature_size + flag_size, 4 * core_size)
         self.from_hidden = nn.Linear(core_size, 4 * core_size, bias=False)
-        nn.init.xavier_uniform_(self.from_input.weight)
-        for gate in self.from_hidden.weight.chunk(4):
-            nn.init.orthogonal_(gate)
-        nn.init.zeros_(self.from_input.bias)
-        with torch.no_grad():  # A forget gate that starts open lets gradients reach far back.
+        features, flags = self.from_input.weight.split([feature_size, flag_size], dim=1)
+        with torch.no_grad():
+            nn.init.normal_(features, std=feature_size**-0.5)
+            # One flag stands alone against all features: as faint as theirs, its column would tell
+            # the core next to nothing of what was just done.
+            nn.init.normal_(flags, std=0.5)
+            nn.init.zeros_(self.from_input.bias)
+            # A forget gate that starts open lets gradients reach far back.
             self.from_input.bias[core_size : 2 * core_size] = 1.0
+            for gate in self.from_hidden.weight.chunk(4):
+                nn.init.orthogonal_(gate)
 
     def initial_state(self, batch: int) -> CoreState:
         """Zeros, [batch, core_size] each."""
@@ -56,7 +66,7 @@ class LSTMCore(nn.Module):
         """Reads T rows.
 
         Args:
-            inputs: [T, B, input_size].
+            inputs: [T, B, feature_size + flag_size].
             is_first: [T, B] bool; the state is zeroed before such a row is consumed.
             state: [B, core_size] each, as it was before row 0.
 

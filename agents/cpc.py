@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundling.agents.config import AgentConfig
+from groundling.agents.layers import linear, rectified
 from groundling.agents.sensors import Observation
 
 
@@ -34,11 +35,10 @@ class CPCHead(nn.Module):
     def __init__(self, config: AgentConfig) -> None:
         super().__init__()
         self.query = nn.Sequential(
-            nn.Linear(config.core_size, config.sensor_size),
-            nn.ReLU(),
-            nn.Linear(config.sensor_size, config.feature_size),
+            rectified(config.core_size, config.sensor_size),
+            linear(config.sensor_size, config.feature_size),
         )
-        self.key = nn.Linear(config.feature_size, config.feature_size)
+        self.key = linear(config.feature_size, config.feature_size)
         self.bias = nn.Parameter(torch.zeros(()))
         self.scale = 1.0 / math.sqrt(config.feature_size)
 

@@ -92,10 +92,9 @@ class Prediction(nn.Module):
             limit=limit,
             generator=generator,
         )
-        present = torch.randperm(len(is_first), generator=generator)[: self.config.starts]
-        present = present.to(is_first.device)
-        # One pass of the head for the present (as K = 1 more horizon) and all futures.
-        here = core.hidden[present].flatten(0, 1)
+        present = torch.arange(len(is_first), device=is_first.device)
+        # One pass of the head for the present of all rows and for the futures.
+        here = core.hidden.flatten(0, 1)
         ahead = self.simulator.overshoot(core, actions, plan)
         states = torch.cat([here, ahead.flatten(0, 2)])
         rows = torch.cat([present, plan.targets.flatten()])

@@ -62,9 +62,9 @@ class MLPDecoder(nn.Module):
         self.answer = nn.Sequential(
             nn.LayerNorm(size),
             nn.ReLU(),
-            nn.Linear(size, 256),
+            nn.Linear(size, size),
             nn.ReLU(),
-            nn.Linear(256, num_words),
+            nn.Linear(size, num_words),
         )
 
     def forward(self, belief: Tensor, tokens: Tensor, about: Tensor, asked: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from groundling.agents.config import AgentConfig
+from groundling.agents.layers import rectified
 from groundling.envs.errors import UserError
 
 Observation = dict[str, Tensor]
@@ -86,9 +87,8 @@ class Cells(nn.Module):
         self.embeddings = nn.ModuleList(
             nn.Embedding(int(high) + 1, config.embedding_size) for high in highest
         )
-        self.perceptron = nn.Sequential(
-            nn.Linear(rows * columns * channels * config.embedding_size, config.sensor_size),
-            nn.ReLU(),
+        self.perceptron = rectified(
+            rows * columns * channels * config.embedding_size, config.sensor_size
         )
         self.size = config.sensor_size
 
@@ -114,15 +114,16 @@ class Image(nn.Module):
         layers = [(16, 8, 4), (32, 4, 2)] if min(height, width) >= 36 else [(16, 3, 2), (32, 3, 1)]
         convolutions: list[nn.Module] = []
         for filters, kernel, stride in layers:
-            convolutions += [nn.Conv2d(channels, filters, kernel, stride), nn.ReLU()]
+            convolution = nn.Conv2d(channels, filters, kernel, stride)
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(cast(Tensor, convolution.bias))
+            convolutions += [convolution, nn.ReLU()]
             channels = filters
             height, width = ((side - kernel) // stride + 1 for side in (height, width))
         if min(height, width) < 1:
             raise UserError(f"an image of shape {space.shape} is too small; expected at least 7x7")
         self.convolutions = nn.Sequential(*convolutions, nn.Flatten())
-        self.perceptron = nn.Sequential(
-            nn.Linear(channels * height * width, config.sensor_size), nn.ReLU()
-        )
+        self.perceptron = rectified(channels * height * width, config.sensor_size)
         self.size = config.sensor_size
 
     def forward(self, image: Tensor) -> Tensor:
@@ -171,7 +172,7 @@ class Numbers(nn.Module):
     def __init__(self, shape: tuple[int, ...], config: AgentConfig) -> None:
         super().__init__()
         self.dimensions = len(shape)
-        self.perceptron = nn.Sequential(nn.Linear(math.prod(shape), config.sensor_size), nn.ReLU())
+        self.perceptron = rectified(math.prod(shape), config.sensor_size)
         self.size = config.sensor_size
 
     def forward(self, numbers: Tensor) -> Tensor:
@@ -215,7 +216,7 @@ class Sensors(nn.Module):
         self.names = tuple(leaves)
         self.leaves = nn.ModuleList(leaf_sensor(leaf, config) for leaf in leaves.values())
         total = sum(cast(LeafSensor, sensor).size for sensor in self.leaves)
-        self.mix = nn.Sequential(nn.Linear(total, config.feature_size), nn.ReLU())
+        self.mix = rectified(total, config.feature_size)
 
     def leaf(self, name: str) -> LeafSensor:
         """The sensor of one leaf."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundling.agents.config import AgentConfig
+from groundling.agents.layers import linear, rectified
 from groundling.agents.sensors import (
     Category,
     Cells,
@@ -28,11 +29,16 @@ from groundling.agents.sensors import (
 
 
 class CellsDecoder(nn.Module):
-    """A factorised categorical per cell and channel.
+    """A categorical per cell and channel, by the chain rule: what stands in a cell, and what colour
+    and size it has given what it is.
 
     With `tied` a category's score is the product of what is generated for the cell with the very
     embedding by which the sensor reads that category: to predict an object is then to name it in
     the words the agent perceives in.
+
+    The link between a thing and its colour is a matrix per state, generated once for all cells: it
+    maps the thing's embedding to its colour's. An agent that has lost track of where the key lay,
+    but not that the key was red, can still say so.
     """
 
     def __init__(self, sensor: Cells, shape: tuple[int, ...], config: AgentConfig) -> None:
@@ -42,10 +48,10 @@ class CellsDecoder(nn.Module):
         self.size = config.embedding_size
         self.reaches_agent = config.prediction.reaches_agent
         categories = [cast(nn.Embedding, table).num_embeddings for table in sensor.embeddings]
-        self.generate = nn.Sequential(
-            nn.Linear(config.core_size, config.sensor_size),
-            nn.ReLU(),
-            nn.Linear(config.sensor_size, self.cells * channels * self.size),
+        self.hidden = rectified(config.core_size, config.sensor_size)
+        self.generate = linear(config.sensor_size, self.cells * channels * self.size)
+        self.links = nn.ModuleList(
+            linear(config.sensor_size, self.size**2) for _ in range(channels - 1)
         )
         self.biases = nn.ParameterList(torch.zeros(number) for number in categories)
         self.tables = (
@@ -54,14 +60,33 @@ class CellsDecoder(nn.Module):
             else nn.ModuleList(nn.Embedding(number, self.size) for number in categories)
         )
 
-    def log_probs(self, state: Tensor, sensor: Cells) -> list[Tensor]:
-        """[N, core_size] → for each channel [N, cells, categories]."""
+    def log_probs(self, state: Tensor, sensor: Cells, kinds: Tensor | None = None) -> list[Tensor]:
+        """For each channel [N, cells, categories].
+
+        Args:
+            state: [N, core_size].
+            sensor: whose embeddings name the categories.
+            kinds: [N, cells] int64, first channel: what the other channels are given; the
+                likeliest kinds unless told.
+        """
         names = self._names(sensor)
-        generated = self.generate(state).unflatten(-1, (self.cells, len(names), self.size))
-        return [
-            torch.log_softmax(F.linear(part, name / math.sqrt(self.size), bias), dim=-1)
-            for part, name, bias in zip(generated.unbind(-2), names, self.biases, strict=True)
-        ]
+        hidden = self.hidden(state)
+        first, *others = (
+            self.generate(hidden).unflatten(-1, (self.cells, len(names), self.size)).unbind(-2)
+        )
+        scored = [self._score(first, names[0], self.biases[0])]
+        known = F.embedding(scored[0].argmax(-1) if kinds is None else kinds, names[0])
+        for part, link, name, bias in zip(
+            others, self.links, names[1:], list(self.biases)[1:], strict=True
+        ):
+            matrix = link(hidden).unflatten(-1, (self.size, self.size))
+            linked = torch.bmm(known, matrix) / math.sqrt(self.size)
+            scored.append(self._score(part + linked, name, bias))
+        return scored
+
+    def _score(self, generated: Tensor, names: Tensor, bias: Tensor) -> Tensor:
+        """[N, cells, size] → [N, cells, categories]: log-probabilities."""
+        return torch.log_softmax(F.linear(generated, names / math.sqrt(self.size), bias), dim=-1)
 
     def _names(self, sensor: Cells) -> list[Tensor]:
         """For each channel the embeddings of its categories, [categories, embedding_size]."""
@@ -81,10 +106,12 @@ class CellsDecoder(nn.Module):
             weights: [kinds]: of a cell that holds this kind (first channel), see `kind_weights`.
         """
         cells = target.long().flatten(1, 2)
-        nats = torch.zeros_like(cells[..., 0], dtype=state.dtype)
-        for channel, log_probs in zip(cells.unbind(-1), self.log_probs(state, sensor), strict=True):
+        kinds = cells[..., 0]
+        nats = torch.zeros_like(kinds, dtype=state.dtype)
+        predicted = self.log_probs(state, sensor, kinds)
+        for channel, log_probs in zip(cells.unbind(-1), predicted, strict=True):
             nats = nats - log_probs.gather(-1, channel.unsqueeze(-1)).squeeze(-1)
-        return (nats * weights[cells[..., 0]]).mean(-1)
+        return (nats * weights[kinds]).mean(-1)
 
 
 def kind_weights(views: Tensor, kinds: int, balance: float) -> Tensor:

@@ -42,7 +42,7 @@ class Simulator(nn.Module):
         # A table of each action's share of the gates: what a product with one-hot vectors would be.
         self.from_action = nn.Embedding(num_actions, 4 * core_size)
         self.from_hidden = nn.Linear(core_size, 4 * core_size, bias=False)
-        nn.init.normal_(self.from_action.weight, std=0.1)
+        nn.init.normal_(self.from_action.weight, std=0.5)  # As loud as in the core.
         for gate in self.from_hidden.weight.chunk(4):
             nn.init.orthogonal_(gate)
         with torch.no_grad():  # A forget gate that starts open.

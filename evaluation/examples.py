@@ -41,7 +41,7 @@ class ProbeSettings:
     """Width of the decoder."""
     passes: int = 4
     """Passes over the questions, at the most; one that brings nothing is the last."""
-    batch: int = 64
+    batch: int = 32
     """Moments per update of the decoder, each with all its questions."""
     learning_rate: float = 3e-3
     """Adam's step size at the first update; it falls to 0 along a cosine."""

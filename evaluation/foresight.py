@@ -10,7 +10,7 @@ frequency of each category.
 import json
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.world import FIRST_SHAPE, HIDDEN, NEVER, WHAT, World
 from groundling.evaluation.imagination import Imagination
-from groundling.evaluation.walks import Reader, by_agent, walk
+from groundling.evaluation.walks import Reader, by_agent, by_explorer, walk
 from groundling.training.environments import make_environment
 from groundling.training.progress import progress
 from groundling.training.run import RunDirectory, load_agent, resolve_device, write_text
@@ -53,13 +53,23 @@ def measure_foresight(
     run_dir: Path | str,
     *,
     rooms: int = 512,
+    walker: Literal["explorer", "agent"] = "explorer",
     horizons: tuple[int, ...] = (1, 2, 4, 6, 8, 10),
     device: str = "cpu",
     show_progress: bool = True,
 ) -> dict[str, Any]:
-    """Measures a SimCore run's predictions on its own walks through rooms it never met.
+    """Measures a SimCore run's predictions on walks through rooms it never met.
 
     Writes `evaluation/foresight.json`.
+
+    Args:
+        run_dir: of the run.
+        rooms: walked through side by side.
+        walker: "explorer" takes every agent along the same paths; "agent" lets it choose its own,
+            which it knows better, and on which there may be less to remember.
+        horizons: to predict at.
+        device: where to compute.
+        show_progress: a live display on stderr.
 
     Returns:
         {"horizons": {k: {kind: {"share", "model", "copy", "marginal" (nats per cell, all channels),
@@ -77,7 +87,8 @@ def measure_foresight(
     assert isinstance(world, RoomsVectorEnv)
     reader = Reader(agent, rooms)
     imagination = Imagination(reader)
-    choose = by_agent(reader, named_generator(0, "foresight", resolve_device(device)))
+    draws = named_generator(0, "foresight", resolve_device(device))
+    choose = by_explorer(environment) if walker == "explorer" else by_agent(reader, draws)
     moments: list[Moment] = []
     length = config.env.rooms.episode_length
     with progress("walking", length, shown=show_progress) as advance:
@@ -100,6 +111,7 @@ def measure_foresight(
     starts = range(length // 4, length - max(horizons), max(length // 8, 1))
     results = {
         "run": str(run.path),
+        "walker": walker,
         "horizons": {
             str(k): _at_horizon(imagination, moments, list(starts), k, marginal) for k in horizons
         },
@@ -175,11 +187,17 @@ def _cells(
     here, there = moments[start], moments[start + k]
     actions = torch.stack([moments[start + i].action for i in range(1, k + 1)])
     state = imagination.simulator(here.core, actions)[-1]
-    log_probs = [
-        part.double().cpu().numpy()
-        for part in imagination.decoder.log_probs(state, imagination.sensor)
-    ]
     truth = there.views
+    kinds = torch.as_tensor(truth[..., WHAT], device=state.device)
+    # Likelihoods follow the chain rule through the true kinds; the colour that is scored right or
+    # wrong is the likeliest of the likeliest kind.
+    log_probs, named = (
+        [part.double().cpu().numpy() for part in parts]
+        for parts in (
+            imagination.decoder.log_probs(state, imagination.sensor, kinds),
+            imagination.decoder.log_probs(state, imagination.sensor),
+        )
+    )
     at_start = np.take_along_axis(here.seen_at, there.places, axis=1)
     kind = np.full(at_start.shape, SEEN_BEFORE)
     kind[at_start == NEVER] = NEVER_SEEN
@@ -200,7 +218,7 @@ def _cells(
         "model": model,
         "copy": copy,
         "marginal": blind,
-        "what right": log_probs[0].argmax(-1) == truth[..., 0],
-        "colour right": log_probs[1].argmax(-1) == truth[..., 1],
+        "what right": named[0].argmax(-1) == truth[..., 0],
+        "colour right": named[1].argmax(-1) == truth[..., 1],
     }
     return {name: values.reshape(-1) for name, values in found.items()}

@@ -170,6 +170,7 @@ def foresee(
     run: tyro.conf.Positional[Path],
     /,
     rooms: int = 512,
+    walker: Literal["explorer", "agent"] = "explorer",
     json: bool = False,
     device: str = "cpu",
 ) -> None:
@@ -177,7 +178,8 @@ def foresee(
 
     Args:
         run: The run directory, trained with SimCore.
-        rooms: Rooms the agent walks through.
+        rooms: Rooms to walk through.
+        walker: Who chooses the path: the scripted explorer (the same for all agents), or the agent.
         json: Print the results as JSON.
         device: Where to compute.
     """
@@ -185,7 +187,7 @@ def foresee(
 
     if rooms < 1:
         raise UserError(f"--rooms is {rooms}; expected at least 1")
-    results = measure_foresight(run, rooms=rooms, device=device)
+    results = measure_foresight(run, rooms=rooms, walker=walker, device=device)
     if json:
         _print_json(results)
         return

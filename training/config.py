@@ -126,6 +126,8 @@ class TrainConfig:
     """Decides initial weights, rooms and every draw; runs with different seeds share nothing."""
     frames: int = 1_000_000
     """Environment steps to train for, all environments together."""
+    max_minutes: float = 0.0
+    """Minutes of acting and learning after which the run is over all the same (0: no limit)."""
     device: str = "cpu"
     """Where the networks live: cpu, cuda, cuda:1, mps, …"""
     threads: int = 1
@@ -151,6 +153,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _expect(self.seed >= 0, "seed", self.seed, "0 or more")
         _expect(self.frames >= 1, "frames", self.frames, "at least 1")
+        _expect(self.max_minutes >= 0, "max-minutes", self.max_minutes, "0 or more")
         _expect(self.threads >= 1, "threads", self.threads, "at least 1")
         _expect(self.log_every >= 1, "log-every", self.log_every, "at least 1")
         _expect(self.snapshot_every >= 0, "snapshot-every", self.snapshot_every, "0 or more frames")
@@ -162,7 +165,9 @@ class TrainConfig:
         return self.env.num_envs * self.learner.unroll_length
 
 
-MAY_CHANGE = frozenset({"frames", "threads", "log_every", "save_every", "snapshot_every", "track"})
+MAY_CHANGE = frozenset(
+    {"frames", "max_minutes", "threads", "log_every", "save_every", "snapshot_every", "track"}
+)
 """Fields of TrainConfig that a resumed run may set anew: they decide how long and how often, not
 what is learned. The device is none of them: a generator's state fits its own kind of device only.
 """

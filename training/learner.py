@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from groundling.agents.agent import Agent, AgentOutput
+from groundling.agents.cores import CoreState
 from groundling.agents.losses import (
     action_log_probs,
     baseline_loss,
@@ -59,8 +60,13 @@ class Learner:
         if monitor is not None and monitor.config.answers_reach_agent:
             self.weights["answers"] = monitor.config.answer_weight
 
-    def step(self, unroll: Unroll) -> dict[str, Measured]:
+    def step(self, unroll: Unroll, *, inspect: bool = False) -> dict[str, Measured]:
         """Learns from one unroll.
+
+        Args:
+            unroll: to learn from.
+            inspect: also measure what each loss sends into the core; it costs another backward
+                pass of the heads and changes nothing.
 
         Returns:
             What was measured, by name.
@@ -81,6 +87,8 @@ class Learner:
             measured |= probed
             if self.monitor.config.answers_reach_agent:
                 losses["answers"] = probe_loss
+        if inspect:
+            measured |= self._gradients_into_core(losses, output.core)
         gradient_norm = self._update(losses, probe_loss)
         measured |= {
             f"loss/{name}": Measured(float(loss.detach())) for name, loss in losses.items()
@@ -118,6 +126,21 @@ class Learner:
             "explained_variance": Measured(float(1.0 - residual / spread)),
             "value": Measured(float(baselines.detach().mean())),
         }
+
+    def _gradients_into_core(
+        self, losses: dict[str, Tensor], core: CoreState
+    ) -> dict[str, Measured]:
+        """Norm of each weighted loss's gradient with respect to the states of the core."""
+        measured = {}
+        for name, loss in losses.items():
+            if not loss.requires_grad:
+                continue
+            found = torch.autograd.grad(
+                self.weights[name] * loss, core, retain_graph=True, allow_unused=True
+            )
+            squares = [float(part.square().sum()) for part in found if part is not None]
+            measured[f"gradient_into_core/{name}"] = Measured(math.sqrt(sum(squares)))
+        return measured
 
     def _predict(
         self, prediction: Prediction, output: AgentOutput, unroll: Unroll

@@ -99,6 +99,12 @@ class Training:
         """Environment steps learned from so far."""
         return self.learner.updates * self.config.frames_per_update
 
+    @property
+    def done(self) -> float:
+        """How much of the run is over, from 0 to 1 (and a little beyond)."""
+        limit = 60.0 * self.config.max_minutes
+        return max(self.frames / self.config.frames, self.seconds / limit if limit else 0.0)
+
     def resume(self, run: RunDirectory) -> None:
         """Takes up the run's checkpoint."""
         state = load_checkpoint(run.checkpoint)
@@ -141,17 +147,17 @@ class Training:
             )
 
     def run(self, run: RunDirectory, show_progress: bool) -> None:
-        """Updates until the configured frames are reached."""
+        """Updates until the configured frames, or minutes, are reached."""
         trackers = make_trackers(self.config.track, run.path, to_json(self.config))
         window, saved = Window(), time.monotonic()
         label = f"training {run.path.name}"
         try:
             with (
                 stop_request() as stop_requested,
-                progress(label, self.config.frames, shown=show_progress) as advance,
+                progress(label, 1.0, shown=show_progress) as advance,
             ):
-                advance(self.frames)
-                while self.frames < self.config.frames:
+                advance(self.done)
+                while self.done < 1.0:
                     self._update(window)
                     self._snapshot(run)
                     if self.learner.updates % self.config.log_every == 0:
@@ -159,7 +165,7 @@ class Training:
                         write_row(run.metrics, row)
                         for tracker in trackers:
                             tracker.log(row)
-                        advance(self.frames, _note(row))
+                        advance(self.done, _note(row))
                     if stop_requested():
                         self.save(run)
                         raise Interrupted(f"stopped at {self.frames:,} frames and saved")
@@ -180,7 +186,8 @@ class Training:
             policy_version=updates,
             ask=monitor is not None and monitor.is_due(updates),
         )
-        window.add(self.learner.step(unroll))
+        is_last_of_row = (updates + 1) % self.config.log_every == 0
+        window.add(self.learner.step(unroll, inspect=is_last_of_row))
         self.seconds += time.perf_counter() - started
 
     def _row(self, window: Window) -> Row:

@@ -11,12 +11,13 @@ from torch.testing import assert_close
 
 from groundling.agents.cores import CoreState, LSTMCore
 
-INPUT, CORE = 5, 4
+FEATURES, FLAGS, CORE = 3, 2, 4
+INPUT = FEATURES + FLAGS
 
 
 def make_core(seed=0):
     torch.manual_seed(seed)
-    core = LSTMCore(INPUT, CORE).double()
+    core = LSTMCore(FEATURES, FLAGS, CORE).double()
     with torch.no_grad():
         core.from_input.bias.normal_()
     return core
@@ -123,10 +124,18 @@ def test_no_gradient_flows_back_across_the_start_of_an_episode(part):
 
 
 def test_a_new_core_begins_empty_with_its_forget_gate_open():
-    core = LSTMCore(INPUT, CORE)
+    core = LSTMCore(FEATURES, FLAGS, CORE)
     bias = core.from_input.bias.reshape(4, CORE)
     assert bias.tolist() == [[0.0] * CORE, [1.0] * CORE, [0.0] * CORE, [0.0] * CORE]
     assert_close(core.initial_state(3).belief, torch.zeros(3, 2 * CORE))
+
+
+def test_what_was_seen_and_what_was_done_move_a_new_core_s_gates_alike():
+    core = LSTMCore(128, 4, 64)
+    seen = torch.randn(1000, 128) @ core.from_input.weight[:, :128].T
+    done = core.from_input.weight[:, 128:]
+    assert seen.std().item() == pytest.approx(1.0, abs=0.1)
+    assert done.std().item() == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_belief_is_hidden_and_cell_side_by_side():

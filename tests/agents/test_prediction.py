@@ -37,7 +37,7 @@ class World:
         self.config = AgentConfig(
             core_size=8,
             feature_size=6,
-            sensor_size=7,
+            sensor_size=17,
             embedding_size=5,
             prediction=PredictionConfig(loss=loss, **switches),
         )
@@ -150,21 +150,12 @@ def test_the_future_is_the_mean_over_pairs_within_an_episode_one_by_one(plans, l
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_present_is_read_off_the_belief_itself_at_random_rows(loss):
-    """With as many starts as rows all are asked; with fewer every mean is one over some of them."""
-    world = World(loss, starts=T + 1)
-    nats = torch.stack(
-        [
-            torch.stack([nats_slowly(world, world.core.hidden[t, b], t, b) for b in range(B)])
-            for t in range(T + 1)
-        ]
-    )
-    assert_close(world.predict().present, nats.mean())
-    one = World(loss, starts=1)
-    drawn = torch.stack([one.predict(seed).present for seed in range(60)])
-    matches = torch.isclose(drawn[:, None], nats.mean(1), atol=1e-5)  # [draws, T + 1]
-    assert (matches.sum(1) == 1).all()
-    assert matches.any(0).all()
+def test_the_present_is_read_off_the_belief_itself_at_every_row(loss):
+    world = World(loss, starts=1)
+    nats = [
+        nats_slowly(world, world.core.hidden[t, b], t, b) for t in range(T + 1) for b in range(B)
+    ]
+    assert_close(world.predict().present, torch.stack(nats).mean())
 
 
 @pytest.mark.parametrize("loss", LOSSES)

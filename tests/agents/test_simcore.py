@@ -62,14 +62,18 @@ def random_cells(N):
 
 def nats_slowly(decoder, tables, state, view, weights):
     """Of a single view [2, 3, 2]: category by category."""
-    generated = decoder.generate(state).reshape(6, 2, SIZE)
+    hidden = decoder.hidden(state)
+    generated = decoder.generate(hidden).reshape(6, 2, SIZE)
+    link = decoder.links[0](hidden).reshape(SIZE, SIZE)
     total = 0.0
     for i, cell in enumerate(view.reshape(6, 2).tolist()):
         nats = 0.0
+        linked = tables[0].weight[cell[0]] @ link / math.sqrt(SIZE)
         for channel, category in enumerate(cell):
             table, bias = tables[channel].weight, decoder.biases[channel]
+            vector = generated[i, channel] + channel * linked
             scores = [
-                (generated[i, channel] @ table[j]).item() / math.sqrt(SIZE) + bias[j].item()
+                (vector @ table[j]).item() / math.sqrt(SIZE) + bias[j].item()
                 for j in range(len(table))
             ]
             nats -= scores[category] - math.log(sum(math.exp(score) for score in scores))
@@ -91,8 +95,9 @@ def test_what_cells_cost_can_be_read_off_their_categories_probabilities():
     sensor, decoder = cells_decoder()
     kinds, colours = torch.tensor([0.5, 0.25, 0.125, 0.125]), torch.tensor([0.75, 0.25])
     with torch.no_grad():
-        decoder.generate[-1].weight.zero_()
-        decoder.generate[-1].bias.zero_()
+        for layer in (decoder.generate, decoder.links[0]):
+            layer.weight.zero_()
+            layer.bias.zero_()
         decoder.biases[0].copy_(kinds.log())
         decoder.biases[1].copy_(colours.log())
     view = torch.zeros(1, 2, 3, 2, dtype=torch.uint8)  # kind 0 of colour 0 everywhere but
@@ -100,6 +105,43 @@ def test_what_cells_cost_can_be_read_off_their_categories_probabilities():
     nats = decoder(torch.randn(1, 4), view, sensor, torch.tensor([1.0, 1.0, 10.0, 1.0]))
     empty, thing = -math.log(0.5 * 0.75), -math.log(0.125 * 0.25)
     assert nats.item() == pytest.approx((5 * empty + 10 * thing) / 6, rel=1e-5)
+
+
+def test_a_thing_s_colour_is_told_from_what_it_is_wherever_it_stands():
+    """Nothing generated for any cell: the link alone makes things of kind 1 colour 1."""
+    sensor, decoder = cells_decoder(tied=False)
+    with torch.no_grad():
+        for weight in decoder.parameters():
+            weight.zero_()
+        names, colours = (table.weight for table in decoder.tables)
+        names.copy_(torch.eye(4, SIZE))
+        colours.copy_(torch.eye(2, SIZE))
+        decoder.links[0].bias.view(SIZE, SIZE)[1, 1] = 50.0
+    kinds = torch.tensor([[0, 1, 2, 3, 1, 0]])
+    told = decoder.log_probs(torch.randn(1, 4), sensor, kinds)[1].exp()
+    assert_close(told[0, [1, 4], 1], torch.ones(2), atol=1e-3, rtol=0)
+    assert_close(told[0, [0, 2, 3, 5], 1], torch.full((4,), 0.5))
+
+
+def test_untold_the_likeliest_kind_decides_the_colour():
+    sensor, decoder = cells_decoder()
+    state = torch.randn(5, 4)
+    untold = decoder.log_probs(state, sensor)
+    told = decoder.log_probs(state, sensor, untold[0].argmax(-1))
+    other = decoder.log_probs(state, sensor, (untold[0].argmax(-1) + 1) % 4)
+    assert torch.equal(untold[1], told[1])
+    assert torch.equal(untold[0], other[0])
+    assert not torch.equal(untold[1], other[1])
+
+
+def test_cells_of_a_single_channel_have_nothing_to_link():
+    config = make_config()
+    space = spaces.Box(0, 3, (2, 3, 1), np.uint8)
+    sensor = leaf_sensor(space, config)
+    decoder = CellsDecoder(sensor, space.shape, config)
+    nats = decoder(torch.randn(5, 4), random_cells(5)[..., :1], sensor, torch.ones(4))
+    nats.sum().backward()
+    assert nats.shape == (5,)
 
 
 def test_tied_cells_are_named_by_the_sensor_s_own_embeddings():

@@ -15,7 +15,9 @@ CONFIG = TrainConfig()
 def agents(*seeds: int) -> list[Agent]:
     made = [make_agent(CONFIG, torch.device("cpu")) for _ in seeds]
     for seed, agent in zip(seeds, made, strict=True):
-        torch.nn.init.normal_(agent.policy.weight, generator=torch.Generator().manual_seed(seed))
+        torch.nn.init.normal_(
+            agent.policy[-1].weight, generator=torch.Generator().manual_seed(seed)
+        )
     return made
 
 

@@ -123,6 +123,7 @@ def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(values, expec
         ({"seed": -1}, "seed is -1; expected 0 or more"),
         ({"frames": 0}, "frames is 0; expected at least 1"),
         ({"log_every": 0}, "log-every is 0; expected at least 1"),
+        ({"max_minutes": -1}, "max-minutes is -1.0; expected 0 or more"),
         ({"save_every": -1}, "save-every is -1.0; expected 0 or more seconds"),
         ({"env": {"num_envs": 0}}, "env.num-envs is 0; expected at least 1"),
         ({"env": {"options": {"size": 3}}}, "env.options has 'size'; expected --env.rooms.size"),
@@ -153,6 +154,7 @@ def test_a_value_that_cannot_be_is_named_with_what_was_expected(values, expected
 def test_what_a_resumed_run_may_set_anew_is_no_difference():
     anew = {
         "frames": 7,
+        "max_minutes": 1.0,
         "threads": 2,
         "log_every": 3,
         "save_every": 1.0,

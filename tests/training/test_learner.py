@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from groundling.agents.config import AgentConfig, PredictionConfig
 from groundling.agents.vtrace import VTrace, vtrace
 from groundling.training import learner as learner_module
 from groundling.training.learner import NonFiniteLoss
@@ -189,7 +190,7 @@ def test_a_probe_s_loss_that_is_not_finite_stops_by_name(small_config, reach, na
 def test_a_gradient_that_is_not_finite_stops_and_changes_nothing(small_config):
     training = make_training(small_config())
     update(training, 2)
-    training.learner.agent.policy.weight.register_hook(lambda gradient: gradient * math.inf)
+    training.learner.agent.policy[-1].weight.register_hook(lambda gradient: gradient * math.inf)
     assert_stops(training, collect(training), "gradient's norm is (nan|inf)")
 
 
@@ -233,11 +234,51 @@ def test_losses_reach_the_heads_they_are_about_and_no_other(small_config):
     def heads(**chosen):
         off = {"policy_weight": 0.0, "baseline_weight": 0.0, "entropy_weight": 0.0}
         gradients = gradients_of(small_config(learner=off | chosen), collect)
-        return [bool(gradients[f"{head}.weight"].any()) for head in ("policy", "baseline")]
+        return [bool(gradients[f"{head}.1.weight"].any()) for head in ("policy", "baseline")]
 
     assert heads(policy_weight=1.0) == [True, False]
     assert heads(baseline_weight=1.0) == [False, True]
     assert heads(entropy_weight=1.0) == [True, False]
+
+
+def test_what_each_loss_sends_into_the_core_is_measured_when_asked(small_config):
+    """The baseline's share: weight · error / (T · B), taken back through its two layers."""
+    config = small_config(learner={"baseline_weight": 0.5}, probe={"online": False})
+    training = make_training(config)
+    agent, unroll = training.learner.agent, collect(training)
+    actions, rewards, discounts = transitions(unroll, config.learner.discount)
+    with torch.no_grad():
+        output = agent.unroll(unroll.rows, unroll.core_state)
+        log_probs = torch.log_softmax(output.policy_logits[:-1], -1).gather(-1, actions[..., None])
+        ratios = log_probs[..., 0] - unroll.behaviour_log_prob
+        values = vtrace(
+            ratios, discounts, rewards, output.baseline, lambda_=config.learner.lambda_
+        ).values
+        errors = (output.baseline[:-1] - values).unsqueeze(-1)
+        (first, _), last = agent.baseline
+        open_units = first(output.core.hidden[:-1]) > 0
+        back = (errors * last.weight * open_units) @ first.weight
+        expected = 0.5 * back.norm() / errors.numel()
+    measured = training.learner.step(unroll, inspect=True)
+    sent = {name for name in measured if name.startswith("gradient_into_core/")}
+    assert sent == {f"gradient_into_core/{name}" for name in ("policy", "baseline", "entropy")}
+    assert measured["gradient_into_core/baseline"].value == pytest.approx(expected.item(), rel=1e-4)
+    assert not any("into_core" in name for name in update(training))
+
+
+@pytest.mark.parametrize("switches", [{}, {"reaches_agent": False}])
+def test_inspecting_gradients_changes_no_bit_of_the_agent(small_config, switches):
+    prediction = PredictionConfig(loss="simcore", first_limit=3, **switches)
+    config = small_config(agent=AgentConfig(core_size=8, prediction=prediction))
+    plain, inspected = make_training(config), make_training(config)
+    plain.learner.step(collect(plain))
+    measured = inspected.learner.step(collect(inspected), inspect=True)
+    reached = measured["gradient_into_core/future"].value
+    assert (reached > 0.0) == (not switches)
+    for one, other in zip(
+        plain.learner.agent.parameters(), inspected.learner.agent.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
 
 
 def test_the_baseline_learns_the_return(small_config):

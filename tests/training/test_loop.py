@@ -162,6 +162,16 @@ def test_a_finished_run_stays_as_it_is(straight, config_of, tmp_path):
     assert_same_run(run, straight)
 
 
+def test_a_run_that_is_out_of_time_is_over_and_goes_on_exactly_with_more(
+    straight, config_of, tmp_path
+):
+    short = train(config_of(max_minutes=1e-9), tmp_path / "run", show_progress=False)
+    assert load_checkpoint(short.checkpoint)["learner"]["updates"] == 1
+    again = train(config_of(max_minutes=1e-9), tmp_path / "run", show_progress=False)
+    assert load_checkpoint(again.checkpoint)["learner"]["updates"] == 1
+    assert_same_run(straight, train(config_of(max_minutes=60.0), tmp_path / "run"))
+
+
 def test_a_crash_goes_on_from_the_last_checkpoint_and_sets_later_rows_aside(
     straight, config_of, tmp_path, monkeypatch
 ):
@@ -285,7 +295,7 @@ def test_a_checkpoint_of_another_agent_is_refused_and_nothing_is_overwritten(
     run = train(other, tmp_path / "run", show_progress=False)
     run.checkpoint.write_bytes(straight.checkpoint.read_bytes())
     damaged = torch.load(run.checkpoint, weights_only=True)
-    del damaged["learner"]["agent"]["policy.weight"]
+    del damaged["learner"]["agent"]["policy.1.weight"]
     torch.save(damaged, run.checkpoint)
     before = contents(run.path)
     with pytest.raises(CheckpointError, match=r"does not fit this configuration"):

@@ -210,7 +210,7 @@ def test_the_kth_prediction_is_trained_on_the_view_k_steps_on_and_fed_what_was_d
         K, S = plan.targets.shape
         assert (K, S) == (3, 3)
         present = len(recorder.states) - K * S * B
-        assert present == 3 * B
+        assert present == (T + 1) * B
         where = {tuple(rows[t, b].tolist()): (t, b) for t in range(T + 1) for b in range(B)}
         for state, seen in zip(recorder.states[:present], recorder.seen[:present], strict=True):
             t, b = where[tuple(seen.tolist())]  # horizon 0: the belief and its own view

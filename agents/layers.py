@@ -1,0 +1,29 @@
+"""Layers that start with signals of the right size.
+
+torch's own initial weights shrink what passes through a rectified layer to less than half. After
+the three layers between an observation and the core, what the agent saw moved the core's gates by a
+tenth of what its recurrence did, and learning spent its first million frames on turning that up.
+"""
+
+import math
+
+from torch import nn
+
+RECTIFIED = math.sqrt(2.0)
+"""The gain that makes up for the half of a signal that a ReLU cuts off (He et al. 2015)."""
+
+
+def linear(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.Linear:
+    """A linear layer, no bias yet, whose outputs are `gain` times as large as its inputs.
+
+    "Large" is the root mean square of a number.
+    """
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(inputs))
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def rectified(inputs: int, outputs: int) -> nn.Sequential:
+    """A linear layer and a ReLU, whose outputs are as large as its inputs."""
+    return nn.Sequential(linear(inputs, outputs, gain=RECTIFIED), nn.ReLU())
