@@ -171,6 +171,37 @@ def accuracy_by_type(
     return table
 
 
+AGES = (0, 1, 4, 8, 16)
+"""Steps since seen at which a new group begins; 0 is in view."""
+
+
+def accuracy_by_age(
+    questions: Questions, answers: NDArray[np.int64], types: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Share of right answers by how long ago what they rest on was last sensed.
+
+    Returns:
+        {type: {"0": …, "1-3": …, "4-7": …, "8-15": …, "16+": …}} over answerable questions that
+        rest on a sensed object; groups and types without any are left out.
+    """
+    right = answers == questions.answer
+    age = questions.steps_since_seen
+    table: dict[str, dict[str, float]] = {}
+    for index, name in enumerate(types):
+        chosen = (questions.type == index) & questions.answerable
+        for start, end in zip(AGES, [*AGES[1:], np.inf], strict=True):
+            of_age = chosen & (age >= start) & (age < end)
+            if of_age.any():
+                table.setdefault(name, {})[_age_label(start, end)] = float(right[of_age].mean())
+    return table
+
+
+def _age_label(start: int, end: float) -> str:
+    if end == np.inf:
+        return f"{start}+"
+    return str(start) if end == start + 1 else f"{start}-{int(end) - 1}"
+
+
 def majority_answers(train: Questions, test: Questions) -> NDArray[np.int64]:
     """For each test question the answer that its (type, answerable) group had most often, [N]."""
     answers = np.zeros(len(test), np.int64)
@@ -223,7 +254,7 @@ def probe_run(
     train = collect("probe-train", settings.rooms)
     validation = collect("probe-validation", settings.validation_rooms)
     test = collect("probe-test", settings.test_rooms)
-    rows = {}
+    rows, ages = {}, {}
     read_by = {name: name for name in agents} | (
         {"question only": None} if settings.controls else {}
     )
@@ -233,6 +264,7 @@ def probe_run(
         )
         answers = _Data(test, reads, where).answered(probe)
         rows[name] = accuracy_by_type(test.questions, answers, types)
+        ages[name] = accuracy_by_age(test.questions, answers, types)
         if name == "agent" and frames is None:
             run.probe.mkdir(exist_ok=True)
             save_probe(run, probe, settings)
@@ -246,6 +278,7 @@ def probe_run(
         "settings": dataclasses.asdict(settings),
         "questions": {"fitted": len(train.questions), "scored": len(test.questions)},
         "rows": rows,
+        "steps_since_seen": ages,
         "measured": time.strftime("%Y-%m-%d"),
     }
     run.probe.mkdir(exist_ok=True)

@@ -4,7 +4,8 @@
 
 Every step is a `groundling` command in a process of its own, pinned to a core. A finished step is
 skipped and a run that was interrupted resumes, so the same command goes on after anything. What was
-measured is gathered in `results.json`, small enough to be kept with the code.
+measured is gathered in FAMILY.json, small enough to be kept with the code; `evaluation/summary.py`
+makes its picture and tables.
 """
 
 import json
@@ -15,15 +16,15 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
+from typing import Annotated, Any, NamedTuple
 
 import tyro
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from groundling.evaluation.summary import summarise
+from groundling.training.metrics import read_rows
 from groundling.training.progress import console
 from groundling.training.run import RunDirectory, write_text
 
@@ -47,6 +48,32 @@ FULL: dict[str, int] = {
 """Seeds of each variant of a family of presets."""
 
 
+SNAPSHOT_EVERY = 500_000
+"""Frames between the snapshots of a run that is ended by the clock."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every run of a study may use. None leaves it to the preset, or to the protocol."""
+
+    frames: int | None = None
+    """Frames of training."""
+    minutes: float | None = None
+    """Minutes of training, however many frames that is: equal time instead of equal frames."""
+    at: int | None = None
+    """Frames at which every run is probed as well, wherever it ends: equal frames beside equal
+    time (with minutes: a multiple of 500,000)."""
+    rooms: int | None = None
+    """Rooms that probes are fitted on."""
+
+
+class Step(NamedTuple):
+    """A `groundling` command, and the file that shows it has been done."""
+
+    command: tuple[str, ...]
+    mark: Path
+
+
 @dataclass(frozen=True)
 class Job:
     """One run of the study."""
@@ -54,7 +81,7 @@ class Job:
     variant: str
     seed: int
     directory: Path
-    commands: tuple[tuple[str, ...], ...]
+    steps: tuple[Step, ...]
 
     @property
     def name(self) -> str:
@@ -67,8 +94,7 @@ def plan(
     *,
     family: str = "know-small",
     seeds: dict[str, int] | None = None,
-    frames: int | None = None,
-    rooms: int | None = None,
+    budget: Budget | None = None,
 ) -> list[Job]:
     """All jobs, first seeds first, so that an early stop still leaves a comparison.
 
@@ -76,33 +102,55 @@ def plan(
         directory: of the study.
         family: of presets.
         seeds: how many of each variant; `FULL` unless given.
-        frames: to train for, instead of the preset's own.
-        rooms: to fit probes on, instead of the protocol's.
+        budget: of training and probing; the preset's and the protocol's unless given.
     """
     seeds = FULL if seeds is None else seeds
-    jobs = []
+    budget = budget or Budget()
+    jobs: list[Job] = []
     for seed in range(max(seeds.values())):
         for variant, count in seeds.items():
             if seed < count:
                 run = directory / f"{variant}-{seed}"
-                jobs.append(
-                    Job(variant, seed, run, _commands(run, family, variant, seed, frames, rooms))
-                )
+                # Controls hardly depend on the seed, and not on what was learned: one for all.
+                steps = _steps(run, family, variant, seed, budget, controls=not jobs)
+                jobs.append(Job(variant, seed, run, steps))
     return jobs
 
 
-def _commands(
-    run: Path, family: str, variant: str, seed: int, frames: int | None, rooms: int | None
-) -> tuple[tuple[str, ...], ...]:
+def _steps(
+    run: Path, family: str, variant: str, seed: int, budget: Budget, *, controls: bool
+) -> tuple[Step, ...]:
+    """Train, evaluate, probe; then probe the run as it was when all runs had seen as much."""
     train = ["train", f"{family}-{variant}", "--run-dir", str(run), "--seed", str(seed)]
     probe = ["probe", str(run)]
-    if frames is not None:
-        train += ["--frames", str(frames)]
-    if rooms is not None:
-        probe += ["--rooms", str(rooms)]
-    if seed > 0:  # The controls hardly depend on the seed; the first one's stand for all.
+    if budget.minutes is not None:
+        # The clock ends the run; what it leaves behind every now and then can be compared at
+        # equal frames.
+        train += ["--max-minutes", str(budget.minutes), "--frames", str(10**9)]
+        train += ["--snapshot-every", str(SNAPSHOT_EVERY)]
+    else:
+        if budget.frames is not None:
+            train += ["--frames", str(budget.frames)]
+        if budget.at is not None:
+            train += ["--snapshot-every", str(budget.at)]
+    if budget.rooms is not None:
+        probe += ["--rooms", str(budget.rooms)]
+    if not controls:
         probe += ["--no-controls"]
-    return tuple(train), ("evaluate", str(run)), tuple(probe)
+    directory = RunDirectory(run)
+    steps = [
+        Step(tuple(train), run / ".trained"),
+        Step(("evaluate", str(run)), directory.evaluation / "returns.json"),
+        Step(tuple(probe), directory.results()),
+    ]
+    if budget.at is not None:
+        again = tuple(word for word in probe if word != "--no-controls")
+        steps.append(
+            Step(
+                (*again, "--no-controls", "--frames", str(budget.at)), directory.results(budget.at)
+            )
+        )
+    return tuple(steps)
 
 
 def run_study(jobs: Sequence[Job], *, workers: int) -> list[Job]:
@@ -139,11 +187,9 @@ def run_study(jobs: Sequence[Job], *, workers: int) -> list[Job]:
 
 def _run_job(job: Job, core: int | None) -> bool:
     """Runs the steps of a job that have not left their result yet."""
-    run = RunDirectory(job.directory)
-    marks = (job.directory / ".trained", run.evaluation / "returns.json", run.results())
     job.directory.parent.mkdir(parents=True, exist_ok=True)
     with (job.directory.parent / f"{job.name}.log").open("a") as log:
-        for command, mark in zip(job.commands, marks, strict=True):
+        for command, mark in job.steps:
             if mark.exists():
                 continue
             call = [sys.executable, "-m", "groundling.cli", *command]
@@ -161,98 +207,53 @@ def _run_job(job: Job, core: int | None) -> bool:
     return True
 
 
-def gather(jobs: Sequence[Job], file: Path) -> dict[str, Any]:
+def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[str, Any]:
     """Collects what the finished runs measured into one small file.
 
+    Args:
+        jobs: of the study.
+        file: to write.
+        at: frames at which the runs were probed as well.
+
     Returns:
-        {"measured", "runs": [{"variant", "seed", "frames", "seconds", "return", "rows", …}]}.
+        {"measured", "runs": [{"variant", "seed", "frames", "seconds", "return", "rows", …}]}; where
+        a run was probed `at` so many frames, "equal_frames" holds the same of that moment.
     """
     runs = []
     for job in jobs:
         run = RunDirectory(job.directory)
         if not run.results().exists():
             continue
-        probe = json.loads(run.results().read_text())
+        entry = {"variant": job.variant, "seed": job.seed} | _measured(run, None)
         returns = json.loads((run.evaluation / "returns.json").read_text())["returns"]
-        runs.append(
-            {
-                "variant": job.variant,
-                "seed": job.seed,
-                "frames": probe["frames"],
-                "seconds": probe["seconds"],
-                "settings": probe["settings"],
-                "return": returns["agent"]["mean"],
-                "rows": probe["rows"],
-            }
-        )
+        entry["return"] = returns["agent"]["mean"]
+        if at is not None and run.results(at).exists():
+            entry["equal_frames"] = _measured(run, at) | {"return": _return_at(run, at)}
+        runs.append(entry)
     results = {"measured": time.strftime("%Y-%m-%d"), "runs": runs}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(results, indent=1) + "\n")
     return results
 
 
-def draw(results: dict[str, Any], file: Path) -> None:
-    """A picture of what each variant knows: every seed a dot, their mean a bar."""
-    panels = ("attribute_colour", "attribute_shape", "existence", "count_shape")
-    variants = list(dict.fromkeys(run["variant"] for run in results["runs"]))
-    figure = Figure(figsize=(10.0, 0.6 + 0.3 * len(variants)), dpi=144, layout="constrained")
-    for axes, kind in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
-        for place, variant in enumerate(variants):
-            scores = [
-                run["rows"]["agent"][kind]["answerable"]
-                for run in results["runs"]
-                if run["variant"] == variant
-            ]
-            axes.barh(place, fmean(scores), color="#c7d6ea", height=0.7)
-            axes.plot(scores, [place] * len(scores), "o", color="#2a6fbb", markersize=4)
-        for name, style in (("untrained agent", "--"), ("question only", ":")):
-            levels = [
-                run["rows"][name][kind]["answerable"]
-                for run in results["runs"]
-                if name in run["rows"]
-            ]
-            if levels:
-                axes.axvline(fmean(levels), color="#555555", linestyle=style, linewidth=1)
-        axes.set_yticks(range(len(variants)), variants)
-        axes.set_xlim(0, 1)
-        axes.set_title(kind.replace("_", " "), fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-    axes.invert_yaxis()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(file))
+def _measured(run: RunDirectory, frames: int | None) -> dict[str, Any]:
+    """What probing found, in brief."""
+    probe = json.loads(run.results(frames).read_text())
+    return {
+        name: probe[name] for name in ("frames", "seconds", "settings", "rows", "steps_since_seen")
+    }
 
 
-def table(results: dict[str, Any]) -> str:
-    """Means over seeds as a Markdown table, with the standard deviation over seeds in brackets."""
-    kinds = list(results["runs"][0]["rows"]["agent"])
-    lines = [
-        "| variant | seeds | return | "
-        + " | ".join(kind.replace("_", " ") for kind in kinds)
-        + " |",
-        "|---" * (len(kinds) + 3) + "|",
+def _return_at(run: RunDirectory, frames: int, window: int = 200_000) -> float | None:
+    """Mean return of the episodes that ended in the last `window` frames up to a moment, if any."""
+    rows = [
+        row
+        for row in read_rows(run.metrics)
+        if row["episodes"] and frames - window < (row["frames"] or 0) <= frames
     ]
-    for variant in dict.fromkeys(run["variant"] for run in results["runs"]):
-        runs = [run for run in results["runs"] if run["variant"] == variant]
-        cells = [_mean_and_spread([run["return"] for run in runs], 1)]
-        for kind in kinds:
-            cells.append(
-                _mean_and_spread([run["rows"]["agent"][kind]["answerable"] for run in runs], 2)
-            )
-        lines.append(f"| {variant} | {len(runs)} | " + " | ".join(cells) + " |")
-    for name in ("untrained agent", "question only"):
-        runs = [run for run in results["runs"] if name in run["rows"]]
-        if runs:
-            cells = [
-                _mean_and_spread([run["rows"][name][kind]["answerable"] for run in runs], 2)
-                for kind in kinds
-            ]
-            lines.append(f"| *{name}* | {len(runs)} | | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _mean_and_spread(values: Sequence[float], digits: int) -> str:
-    mean = f"{fmean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} (±{stdev(values):.{digits}f})"
+    weights = [float(row["episodes"] or 0) for row in rows]
+    returns = [float(row["episode_return"] or 0) for row in rows]
+    return fmean(returns, weights) if rows else None
 
 
 @dataclass(frozen=True)
@@ -267,10 +268,8 @@ class StudyFlags:
     """One seed of each variant."""
     variants: tuple[str, ...] = tuple(FULL)
     """Which variants."""
-    frames: int | None = None
-    """To train for, instead of the preset's own."""
-    rooms: int | None = None
-    """To fit probes on, instead of the protocol's."""
+    budget: Annotated[Budget, tyro.conf.arg(name="")] = field(default_factory=Budget)
+    """What every run may use."""
     workers: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     """Runs at a time, each on a core of its own."""
     output: Path = Path("docs")
@@ -284,15 +283,11 @@ def main() -> None:
     if unknown:
         raise SystemExit(f"--variants has {unknown[0]!r}; expected some of {', '.join(FULL)}")
     seeds = {name: 1 if flags.quick else FULL[name] for name in flags.variants}
-    jobs = plan(
-        flags.directory, family=flags.family, seeds=seeds, frames=flags.frames, rooms=flags.rooms
-    )
+    jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget)
     failed = run_study(jobs, workers=flags.workers)
-    results = gather(jobs, flags.output / f"{flags.family}.json")
+    results = gather(jobs, flags.output / f"{flags.family}.json", at=flags.budget.at)
     if results["runs"]:
-        draw(results, flags.output / f"{flags.family}.png")
-        write_text(flags.output / f"{flags.family}.md", table(results) + "\n")
-        print(table(results))
+        print(summarise(results, flags.output / flags.family))
     raise SystemExit(1 if failed else 0)
 
 

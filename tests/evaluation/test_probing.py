@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from groundling.envs.questions import Questions
+from groundling.envs.questions import NOT_SEEN, Questions
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.wording import QUESTION_TYPES
@@ -16,6 +16,7 @@ from groundling.envs.vocabulary import VOCABULARY
 from groundling.evaluation.examples import Examples, ProbeSettings, collect_examples
 from groundling.evaluation.probing import _Data as Data
 from groundling.evaluation.probing import (
+    accuracy_by_age,
     accuracy_by_type,
     fit_probe,
     majority_answers,
@@ -138,6 +139,21 @@ def test_accuracy_counts_right_answers_and_keeps_the_unanswerable_apart() -> Non
     assert table[QUESTION_TYPES[2]]["answerable_questions"] == 1
     majority = majority_answers(questions, questions[np.array([0, 2, 3])])
     assert majority.tolist() == [5, 7, 8]
+
+
+def test_accuracy_by_age_groups_what_rests_on_something_sensed() -> None:
+    ages = np.array([0, 1, 3, 4, 40, NOT_SEEN, 3])
+    questions = Questions(
+        world=np.arange(7),
+        type=np.array([0, 0, 0, 0, 0, 0, 0]),
+        arguments=np.zeros((7, 2), np.int64),
+        tokens=np.zeros((7, 12), np.int64),
+        answer=np.ones(7, np.int64),
+        answerable=np.array([True] * 6 + [False]),
+        steps_since_seen=ages,
+    )
+    table = accuracy_by_age(questions, np.array([1, 1, 0, 1, 0, 1, 1]), QUESTION_TYPES)
+    assert table == {QUESTION_TYPES[0]: {"0": 1.0, "1-3": 0.5, "4-7": 1.0, "16+": 0.0}}
 
 
 def test_probing_a_run_leaves_results_and_the_agent_as_it_was(tmp_path: Path) -> None:

@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from groundling.evaluation.reproduce import FULL, Job, _run_job, draw, gather, plan, table
+from groundling.evaluation.reproduce import (
+    FULL,
+    Budget,
+    Job,
+    Step,
+    _run_job,
+    gather,
+    plan,
+)
+from groundling.evaluation.summary import summarise
 from groundling.training.presets import PRESETS, VARIANTS
+from groundling.training.run import RunDirectory
 
 
 def test_every_variant_is_a_preset_of_both_families_and_in_the_study() -> None:
@@ -32,8 +42,20 @@ def test_variants_differ_from_the_plain_agent_in_prediction_alone() -> None:
 def test_first_seeds_come_first(tmp_path: Path) -> None:
     jobs = plan(tmp_path, seeds={"simcore": 2, "none": 1})
     assert [job.name for job in jobs] == ["simcore-0", "none-0", "simcore-1"]
-    assert "--no-controls" in jobs[2].commands[2]
-    assert "--no-controls" not in jobs[0].commands[2]
+    assert "--no-controls" in jobs[2].steps[2].command
+    assert "--no-controls" not in jobs[0].steps[2].command
+
+
+def test_at_equal_time_the_clock_ends_a_run_and_equal_frames_are_probed_too(tmp_path: Path) -> None:
+    job = plan(tmp_path, seeds={"none": 1}, budget=Budget(minutes=8, at=500_000))[0]
+    trained, _, probed, probed_at = (step.command for step in job.steps)
+    given = dict(zip(trained[2::2], trained[3::2], strict=True))
+    assert given["--max-minutes"] == "8"
+    assert given["--frames"] == "1000000000"
+    assert given["--snapshot-every"] == "500000"
+    assert "--frames" not in probed
+    assert probed_at[-3:] == ("--no-controls", "--frames", "500000")
+    assert job.steps[3].mark.name == "results-500000.json"
 
 
 @pytest.mark.slow
@@ -42,15 +64,24 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     small = ["--env.rooms.size", "4", "--env.rooms.view-size", "3"]
     train = ("train", "know-small-none", "--run-dir", str(run), "--frames", "1024", *small)
     probe = ("probe", str(run), "--quick", "--rooms", "64", "--no-controls")
-    job = Job("none", 0, run, (train, ("evaluate", str(run), "--episodes", "64"), probe))
+    directory = RunDirectory(run)
+    steps = (
+        Step((*train, "--snapshot-every", "512"), run / ".trained"),
+        Step(("evaluate", str(run), "--episodes", "64"), directory.evaluation / "returns.json"),
+        Step(probe, directory.results()),
+        Step((*probe, "--frames", "512"), directory.results(512)),
+    )
+    job = Job("none", 0, run, steps)
     assert _run_job(job, None)
-    results = gather([job], tmp_path / "small.json")
+    results = gather([job], tmp_path / "small.json", at=512)
     assert json.loads((tmp_path / "small.json").read_text()) == results
     assert results["runs"][0]["variant"] == "none"
-    draw(results, tmp_path / "small.png")
-    assert (tmp_path / "small.png").stat().st_size > 5000
-    assert table(results).count("\n") == 2
-    broken = Job("none", 0, run, (("train", "no-such-preset"),) * 3)
-    assert _run_job(broken, None), "every step has left its mark, so nothing is run again"
-    assert not _run_job(Job("none", 1, tmp_path / "none-1", broken.commands), None)
+    assert results["runs"][0]["frames"] == 1024
+    assert results["runs"][0]["equal_frames"]["frames"] == 512
+    assert "| none | 1 |" in summarise(results, tmp_path / "small")
+    broken = ("train", "no-such-preset")
+    done = Job("none", 0, run, tuple(Step(broken, step.mark) for step in steps))
+    assert _run_job(done, None), "every step has left its mark, so nothing is run again"
+    other = tmp_path / "none-1"
+    assert not _run_job(Job("none", 1, other, (Step(broken, other / ".trained"),)), None)
     assert "no-such-preset" in (tmp_path / "none-1.log").read_text()

@@ -1,0 +1,194 @@
+"""What a study found, as a picture and tables, from the small file it leaves.
+
+    python -m groundling.evaluation.summary docs/know-small.json
+
+writes the picture and the tables beside the file again.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from groundling.training.run import write_text
+
+REFERENCE = "simcore"
+"""The variant that the others are held against."""
+
+Run = dict[str, Any]
+
+
+class Difference(NamedTuple):
+    """Of the means of two groups of seeds."""
+
+    mean: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end."""
+    separated: bool
+    """Every seed of the first group lies above every seed of the second."""
+
+
+def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
+    """Mean of `one` minus mean of `other`, with Welch's t-interval; two values each, at least."""
+    interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    return Difference(
+        fmean(one) - fmean(other), float(interval.low), float(interval.high), min(one) > max(other)
+    )
+
+
+def summarise(results: dict[str, Any], stem: Path) -> str:
+    """Writes STEM.png and STEM.md.
+
+    Args:
+        results: what `reproduce.gather` wrote; at least one run.
+        stem: path of both files, without an ending.
+
+    Returns:
+        The tables, in Markdown.
+    """
+    runs = results["runs"]
+    parts = ["Where each run ended:", accuracy_table(runs), differences_table(runs)]
+    parts += ["By steps since what the answer rests on was seen:", ages_table(runs)]
+    early = [
+        run | run["equal_frames"]
+        for run in runs
+        if run.get("equal_frames", {}).get("return") is not None
+    ]
+    if early:
+        parts += [f"At {early[0]['frames']:,} frames:", accuracy_table(early)]
+        parts += [differences_table(early)]
+    text = "\n\n".join(part for part in parts if part)
+    draw(results, stem.with_suffix(".png"))
+    write_text(stem.with_suffix(".md"), text + "\n")
+    return text
+
+
+def accuracy_table(runs: Sequence[Run]) -> str:
+    """Answerable questions answered right, by variant: mean over seeds, and standard deviation."""
+    kinds = list(runs[0]["rows"]["agent"])
+    rows = []
+    for variant, group in _by_variant(runs).items():
+        cells = [
+            variant,
+            str(len(group)),
+            f"{fmean(run['frames'] for run in group) / 1e6:.1f}",
+            f"{fmean(run['seconds'] for run in group) / 60:.1f}",
+            _mean_and_spread([run["return"] for run in group], 1),
+        ]
+        rows.append(cells + [_mean_and_spread(_scores(group, kind), 2) for kind in kinds])
+    for name in ("untrained agent", "question only"):
+        if group := [run for run in runs if name in run["rows"]]:
+            cells = [f"*{name}*", str(len(group)), "", "", ""]
+            rows.append(
+                cells + [_mean_and_spread(_scores(group, kind, row=name), 2) for kind in kinds]
+            )
+    header = ["variant", "seeds", "M frames", "minutes", "return", *map(_spaced, kinds)]
+    return _markdown(header, rows)
+
+
+def differences_table(runs: Sequence[Run]) -> str:
+    """The reference minus each other variant, where both have two seeds or more; else nothing."""
+    groups = {name: group for name, group in _by_variant(runs).items() if len(group) > 1}
+    reference = groups.pop(REFERENCE, None)
+    if reference is None or not groups:
+        return ""
+    kinds = list(runs[0]["rows"]["agent"])
+    rows = []
+    for variant, group in groups.items():
+        cells = [f"{REFERENCE} - {variant}"]
+        for kind in kinds:
+            found = difference(_scores(reference, kind), _scores(group, kind))
+            mark = " *" if found.separated else ""
+            cells.append(f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}")
+        rows.append(cells)
+    note = "Difference of seed means [95 % t-interval]; * every seed lies above every other:"
+    return f"{note}\n\n{_markdown(['', *map(_spaced, kinds)], rows)}"
+
+
+def ages_table(
+    runs: Sequence[Run], kinds: Sequence[str] = ("attribute_colour", "attribute_shape")
+) -> str:
+    """Mean accuracy over seeds, by how long ago the object asked about was last seen."""
+    ages = list(runs[0]["steps_since_seen"]["agent"][kinds[0]])
+    rows = []
+    for variant, group in _by_variant(runs).items():
+        for kind in kinds:
+            found = [run["steps_since_seen"]["agent"][kind] for run in group]
+            means = [f"{fmean(scores[age] for scores in found):.2f}" for age in ages]
+            rows.append([variant, _spaced(kind), *means])
+    return _markdown(["variant", "question", *ages], rows)
+
+
+def draw(results: dict[str, Any], file: Path) -> None:
+    """A picture of what each variant knows: every seed a dot, their mean a bar."""
+    panels = ("attribute_colour", "attribute_shape", "existence", "count_shape")
+    variants = list(dict.fromkeys(run["variant"] for run in results["runs"]))
+    figure = Figure(figsize=(10.0, 0.6 + 0.3 * len(variants)), dpi=144, layout="constrained")
+    for axes, kind in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
+        for place, variant in enumerate(variants):
+            scores = [
+                run["rows"]["agent"][kind]["answerable"]
+                for run in results["runs"]
+                if run["variant"] == variant
+            ]
+            axes.barh(place, fmean(scores), color="#c7d6ea", height=0.7)
+            axes.plot(scores, [place] * len(scores), "o", color="#2a6fbb", markersize=4)
+        for name, style in (("untrained agent", "--"), ("question only", ":")):
+            levels = [
+                run["rows"][name][kind]["answerable"]
+                for run in results["runs"]
+                if name in run["rows"]
+            ]
+            if levels:
+                axes.axvline(fmean(levels), color="#555555", linestyle=style, linewidth=1)
+        axes.set_yticks(range(len(variants)), variants)
+        axes.set_xlim(0, 1)
+        axes.set_title(kind.replace("_", " "), fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.invert_yaxis()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(str(file))
+
+
+def _by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run["variant"], []).append(run)
+    return groups
+
+
+def _scores(runs: Sequence[Run], kind: str, row: str = "agent") -> list[float]:
+    return [run["rows"][row][kind]["answerable"] for run in runs]
+
+
+def _mean_and_spread(values: Sequence[float], digits: int) -> str:
+    mean = f"{fmean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {stdev(values):.{digits}f}"
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Makes picture and tables of the files named on the command line again."""
+    for name in sys.argv[1:]:
+        file = Path(name)
+        print(summarise(json.loads(file.read_text()), file.with_suffix("")))
+
+
+if __name__ == "__main__":
+    main()

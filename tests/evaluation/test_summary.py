@@ -1,0 +1,66 @@
+"""What a study found, in tables that can be checked by hand, and a picture."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from groundling.evaluation.summary import difference, main, summarise
+
+AGES = {"0": 0.9, "1-3": 0.7, "16+": 0.5}
+
+
+def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
+    def row(score):
+        return {
+            kind: {"answerable": score}
+            for kind in ("attribute_colour", "attribute_shape", "existence", "count_shape")
+        }
+
+    rows = {"agent": row(colour), "majority": row(0.1)}
+    if controls:
+        rows |= {"untrained agent": row(0.4), "question only": row(0.17)}
+    ages = dict.fromkeys(("attribute_colour", "attribute_shape"), AGES)
+    found = {"frames": frames, "seconds": 480.0, "rows": rows, "steps_since_seen": {"agent": ages}}
+    found |= {"variant": variant, "seed": seed, "return": 10.0 + seed}
+    if early is not None:
+        found["equal_frames"] = run(variant, seed, early, frames=1_000_000)
+    return found
+
+
+def test_a_difference_is_welch_s() -> None:
+    """Against the interval worked out by hand: 0.5 ± t(ν) · s, with Welch's ν = 2 here."""
+    found = difference([0.7, 0.8], [0.2, 0.3])
+    assert found.mean == pytest.approx(0.5)
+    assert found.high - found.mean == pytest.approx(4.302653 * math.sqrt(2 * 0.005 / 2), rel=1e-5)
+    assert found.low == pytest.approx(1.0 - found.high)
+    assert found.separated
+    assert not difference([0.7, 0.3], [0.2, 0.3]).separated
+
+
+def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys) -> None:
+    runs = [run("simcore", 0, 0.7, controls=True, early=0.5), run("none", 0, 0.2, early=0.2)]
+    runs += [run("simcore", 1, 0.8, early=0.6), run("none", 1, 0.3, early=0.1)]
+    text = summarise({"runs": runs}, tmp_path / "study")
+    lines = text.splitlines()
+    ended = lines[lines.index("Where each run ended:") + 2 :]
+    assert ended[2].startswith("| simcore | 2 | 2.0 | 8.0 | 10.5 ± 0.7 | 0.75 ± 0.07 |")
+    assert ended[4].startswith("| *untrained agent* | 1 |  |  |  | 0.40 |")
+    assert "| simcore - none | +0.50 [+0.20, +0.80] *" in text
+    assert "| simcore | attribute colour | 0.90 | 0.70 | 0.50 |" in text
+    assert "At 1,000,000 frames:" in text
+    assert "| simcore | 2 | 1.0 | 8.0 | 10.5 ± 0.7 | 0.55 ± 0.07 |" in text
+    (tmp_path / "study.json").write_text(json.dumps({"runs": runs}))
+    (tmp_path / "study.png").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["summary", str(tmp_path / "study.json")])
+        main()
+    assert capsys.readouterr().out == text + "\n"
+    assert (tmp_path / "study.png").stat().st_size > 5000
+    assert (tmp_path / "study.md").read_text() == text + "\n"
+
+
+def test_a_single_seed_has_no_difference(tmp_path: Path) -> None:
+    text = summarise({"runs": [run("simcore", 0, 0.7), run("none", 0, 0.2)]}, tmp_path / "study")
+    assert "Difference" not in text
