@@ -1,8 +1,9 @@
 """Layers that start with signals of the right size.
 
-torch's own initial weights shrink what passes through a rectified layer to less than half. After
-the three layers between an observation and the core, what the agent saw moved the core's gates by a
-tenth of what its recurrence did, and learning spent its first million frames on turning that up.
+torch's own initial weights shrink what passes through a rectified layer to less than half. Three such
+layers lie between a cell and the core: with them what an agent saw moved its fresh core's gates by
+0.08 (root mean square), with these by 0.87, and the first million frames of training went into making
+up the difference.
 """
 
 import math

@@ -74,6 +74,22 @@ def test_foresight_of_a_short_run(tmp_path: Path) -> None:
     assert near > far
 
 
+def test_the_explorer_takes_every_agent_along_and_an_agent_may_choose_its_own_way(
+    tmp_path: Path,
+) -> None:
+    run = train(CONFIG, tmp_path / "run", show_progress=False)
+
+    def shares(walker):
+        results = measure_foresight(
+            run.path, rooms=32, walker=walker, horizons=(4,), show_progress=False
+        )
+        assert results["walker"] == walker
+        return [scores["share"] for scores in results["horizons"]["4"].values()]
+
+    assert shares("explorer") == shares("explorer")
+    assert shares("explorer") != shares("agent")
+
+
 def test_only_agents_that_generate_can_be_asked(tmp_path: Path) -> None:
     plain = dataclasses.replace(CONFIG, agent=AgentConfig())
     run = train(plain, tmp_path / "run", show_progress=False)
