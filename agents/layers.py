@@ -1,9 +1,9 @@
 """Layers that start with signals of the right size.
 
-torch's own initial weights shrink what passes through a rectified layer to less than half. Three such
-layers lie between a cell and the core: with them what an agent saw moved its fresh core's gates by
-0.08 (root mean square), with these by 0.87, and the first million frames of training went into making
-up the difference.
+torch's own initial weights shrink what passes through a rectified layer to less than half. Three
+such layers lie between a cell and the core: with them what an agent saw moved its fresh core by
+0.08 (root mean square, at the gates), with these by 0.87, and the first million frames went into
+making up the difference.
 """
 
 import math

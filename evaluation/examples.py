@@ -1,7 +1,7 @@
 """The data of probing: agents taken through rooms they never met, and asked on the way."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from groundling.agents.agent import Agent
+from groundling.agents.agent import Agent, Rows
 from groundling.agents.generators import named_generator, named_seed
 from groundling.agents.probe import DecoderName
 from groundling.envs.errors import UserError
@@ -17,7 +17,7 @@ from groundling.envs.questions import Questions, QuestionSource, balance, concat
 from groundling.evaluation.walks import Reader, by_agent, by_explorer, walk
 from groundling.training.config import TrainConfig
 from groundling.training.environments import make_environment
-from groundling.training.progress import progress
+from groundling.training.progress import Advance, progress
 from groundling.training.seeds import Purpose, environment_seed
 
 
@@ -70,6 +70,10 @@ class Examples:
     """N; `world` is the index into S."""
 
 
+ROOMS_AT_ONCE = 512
+"""Rooms that are walked through side by side."""
+
+
 def collect_examples(
     agents: Mapping[str, Agent],
     config: TrainConfig,
@@ -94,47 +98,76 @@ def collect_examples(
     Returns:
         The examples; answers are balanced (see `envs.questions.balance`).
     """
-    environment = make_environment(config.env, num_envs=min(rooms, 512))
-    batch = environment.num_envs
-    source = cast(QuestionSource, environment.unwrapped)
-    readers = {name: Reader(agent, batch) for name, agent in agents.items()}
+    environment = make_environment(config.env, num_envs=min(rooms, ROOMS_AT_ONCE))
+    readers = {name: Reader(agent, environment.num_envs) for name, agent in agents.items()}
+    draws = named_generator(settings.seed, f"walk {purpose}", device)
+    steps = walk(
+        environment,
+        seed=environment_seed(purpose),
+        choose=(
+            by_explorer(environment)
+            if settings.walker == "explorer"
+            else by_agent(next(iter(readers.values())), draws)
+        ),
+        readers=tuple(readers.values()),
+        device=device,
+    )
     generator = np.random.default_rng(named_seed(settings.seed, purpose))
-    if settings.walker == "explorer":
-        choose = by_explorer(environment)
-    else:
-        draws = named_generator(settings.seed, f"walk {purpose}", device)
-        choose = by_agent(next(iter(readers.values())), draws)
-    beliefs: dict[str, list[Tensor]] = {name: [] for name in readers}
-    asked: list[Questions] = []
-    entered = 0
     with progress(f"rooms for {purpose}", rooms, shown=shown) as advance:
-        for row in walk(
-            environment,
-            seed=environment_seed(purpose),
-            choose=choose,
-            readers=tuple(readers.values()),
-            device=device,
-        ):
-            starting = int(row.is_first.sum())
-            # Rooms entered beyond the number wanted are not asked about: the last ones are whole.
-            if starting and entered >= rooms:
-                break
-            entered += starting
-            advance(entered - batch)
-            if generator.random() < 1.0 / settings.ask_every:
-                questions = source.ask(generator)
-                moment = len(asked) * batch
-                asked.append(dataclasses.replace(questions, world=questions.world + moment))
-                for name, reader in readers.items():
-                    beliefs[name].append(reader.state.belief.cpu())
-        advance(rooms)
+        asked, beliefs = _ask_on_the_way(
+            cast(QuestionSource, environment.unwrapped),
+            _through_rooms(steps, rooms, advance),
+            readers,
+            every=settings.ask_every,
+            generator=generator,
+        )
     environment.close()
     if not asked:
         raise UserError(
-            f"ask-every is {settings.ask_every}, so that no question was asked in {entered} rooms; "
+            f"ask-every is {settings.ask_every}, so that no question was asked in {rooms} rooms; "
             "expected fewer steps than an episode has"
         )
     return Examples(
         {name: torch.cat(parts) for name, parts in beliefs.items()},
         balance(concatenate(asked), generator),
     )
+
+
+def _through_rooms(steps: Iterator[Rows], rooms: int, advance: Advance) -> Iterator[Rows]:
+    """The rows of a walk until `rooms` rooms have been entered and those before them left."""
+    entered = 0
+    for row in steps:
+        starting = int(row.is_first.sum())
+        # Rooms entered beyond the number wanted are not asked about: the last ones are whole.
+        if starting and entered >= rooms:
+            break
+        entered += starting
+        advance(entered - row.is_first.numel())
+        yield row
+    advance(rooms)
+
+
+def _ask_on_the_way(
+    source: QuestionSource,
+    rows: Iterator[Rows],
+    readers: Mapping[str, Reader],
+    *,
+    every: int,
+    generator: np.random.Generator,
+) -> tuple[list[Questions], dict[str, list[Tensor]]]:
+    """Questions of random moments, and what each reader believed then.
+
+    Returns:
+        Questions, moment by moment, `world` counted on through all of them; beliefs by reader,
+        [B, belief size] for each moment.
+    """
+    asked: list[Questions] = []
+    beliefs: dict[str, list[Tensor]] = {name: [] for name in readers}
+    for row in rows:
+        if generator.random() < 1.0 / every:
+            questions = source.ask(generator)
+            moment = len(asked) * row.is_first.numel()
+            asked.append(dataclasses.replace(questions, world=questions.world + moment))
+            for name, reader in readers.items():
+                beliefs[name].append(reader.state.belief.cpu())
+    return asked, beliefs

@@ -242,43 +242,43 @@ def probe_run(
     run = RunDirectory(run_dir)
     agent, config = load_agent(run_dir, device=device, frames=frames)
     types, num_words = _language(config)
-    agents = {"agent": agent}
+    agents: dict[str, Agent] = {"agent": agent}
+    reads: dict[str, str | None] = {"agent": "agent"}
     if settings.controls:
         agents["untrained agent"], _ = load_agent(run_dir, device=device, untrained=True)
-
-    def collect(purpose: Purpose, rooms: int) -> Examples:
-        return collect_examples(
+        reads |= {"untrained agent": "untrained agent", "question only": None}
+    amounts: dict[Purpose, int] = {
+        "probe-train": settings.rooms,
+        "probe-validation": settings.validation_rooms,
+        "probe-test": settings.test_rooms,
+    }
+    train, validation, test = (
+        collect_examples(
             agents, config, purpose, rooms, settings, device=where, shown=show_progress
         )
-
-    train = collect("probe-train", settings.rooms)
-    validation = collect("probe-validation", settings.validation_rooms)
-    test = collect("probe-test", settings.test_rooms)
-    rows, ages = {}, {}
-    read_by = {name: name for name in agents} | (
-        {"question only": None} if settings.controls else {}
+        for purpose, rooms in amounts.items()
     )
-    for name, reads in read_by.items():
+    answers = {}
+    for name, read in reads.items():
         probe = fit_probe(
-            train, validation, reads, num_words, settings, device=where, shown=show_progress
+            train, validation, read, num_words, settings, device=where, shown=show_progress
         )
-        answers = _Data(test, reads, where).answered(probe)
-        rows[name] = accuracy_by_type(test.questions, answers, types)
-        ages[name] = accuracy_by_age(test.questions, answers, types)
+        answers[name] = _Data(test, read, where).answered(probe)
         if name == "agent" and frames is None:
-            run.probe.mkdir(exist_ok=True)
             save_probe(run, probe, settings)
-    majority = majority_answers(train.questions, test.questions)
-    rows["majority"] = accuracy_by_type(test.questions, majority, types)
+    answers["majority"] = majority_answers(train.questions, test.questions)
     checkpoint = load_checkpoint(run.checkpoint if frames is None else run.snapshot(frames))
+    asked = test.questions
     results = {
         "run": str(run.path),
         "frames": checkpoint["frames"],
         "seconds": checkpoint["seconds"],
         "settings": dataclasses.asdict(settings),
-        "questions": {"fitted": len(train.questions), "scored": len(test.questions)},
-        "rows": rows,
-        "steps_since_seen": ages,
+        "questions": {"fitted": len(train.questions), "scored": len(asked)},
+        "rows": {name: accuracy_by_type(asked, given, types) for name, given in answers.items()},
+        "steps_since_seen": {
+            name: accuracy_by_age(asked, given, types) for name, given in answers.items()
+        },
         "measured": time.strftime("%Y-%m-%d"),
     }
     run.probe.mkdir(exist_ok=True)
@@ -301,6 +301,7 @@ def _language(config: TrainConfig) -> tuple[tuple[str, ...], int]:
 
 def save_probe(run: RunDirectory, probe: Probe, settings: ProbeSettings) -> None:
     """Writes the fitted decoder beside the results, to be asked again (`groundling watch`)."""
+    run.probe.mkdir(exist_ok=True)
     save_checkpoint(
         run.probe / "decoder.pt",
         {"probe": probe.state_dict(), "settings": dataclasses.asdict(settings)},
