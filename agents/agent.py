@@ -120,22 +120,29 @@ class Agent(nn.Module):
         return AgentOutput(logits[0], baseline[0], next_state, features[0]), next_state
 
 
-def sample_actions(policy_logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draws actions from the policy.
+def sample_actions(
+    policy_logits: Tensor, generator: torch.Generator, *, exploration: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Draws actions from the policy, mixed with the uniform distribution.
 
     Args:
         policy_logits: [..., actions].
         generator: on the device of the logits.
+        exploration: share of the uniform distribution in the mixture, 0 to 1.
 
     Returns:
-        Actions, [...] int64, and their log-probabilities, [...] float.
+        Actions, [...] int64, and the logarithms of the probabilities with which they were drawn,
+        [...] float.
     """
-    log_probs = torch.log_softmax(policy_logits, dim=-1)
+    probabilities = torch.softmax(policy_logits, dim=-1)
+    probabilities = torch.lerp(
+        probabilities, torch.full_like(probabilities, 1.0 / probabilities.shape[-1]), exploration
+    )
     # Inversion of the cumulative distribution: several times cheaper than torch.multinomial for a
     # handful of actions. Its last step is taken as 1, which rounding may miss.
-    reached = log_probs.exp().cumsum(-1)[..., :-1]
+    reached = probabilities.cumsum(-1)[..., :-1]
     drawn = torch.rand(
-        log_probs.shape[:-1], generator=generator, device=log_probs.device, dtype=log_probs.dtype
+        reached.shape[:-1], generator=generator, device=reached.device, dtype=reached.dtype
     )
     action = (drawn.unsqueeze(-1) >= reached).sum(-1)
-    return action, log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+    return action, probabilities.gather(-1, action.unsqueeze(-1)).squeeze(-1).log()

@@ -25,7 +25,7 @@ class PredictionConfig:
     """Longest horizon at the beginning of training."""
     last_limit: int = 10
     """Longest horizon in the end."""
-    frames_per_horizon: int = 400_000
+    frames_per_horizon: int = 200_000
     """Frames after which the longest horizon grows by one (0: it is the last limit at once)."""
     balance: float = 0.5
     """How strongly rare cells count: by their kind's frequency to the power of minus this (0: all

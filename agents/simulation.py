@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from groundling.agents.cores import CoreState
+from groundling.agents.cores import FORGET_BIAS, CoreState
 from groundling.agents.scan import lstm_scan
 
 
@@ -45,8 +45,8 @@ class Simulator(nn.Module):
         nn.init.normal_(self.from_action.weight, std=0.5)  # As loud as in the core.
         for gate in self.from_hidden.weight.chunk(4):
             nn.init.orthogonal_(gate)
-        with torch.no_grad():  # A forget gate that starts open.
-            self.from_action.weight[:, core_size : 2 * core_size] += 1.0
+        with torch.no_grad():
+            self.from_action.weight[:, core_size : 2 * core_size] += FORGET_BIAS
 
     def forward(self, belief: CoreState, actions: Tensor) -> Tensor:
         """Imagines.

@@ -31,7 +31,7 @@ class ProbeSettings:
     """Distinct rooms that decide which pass of the decoder is kept."""
     test_rooms: int = 5_000
     """Distinct rooms the table is scored on."""
-    ask_every: int = 20
+    ask_every: int = 8
     """Steps between two moments of questions, on average."""
     walker: Literal["explorer", "agent"] = "explorer"
     """Who chooses the path: the scripted explorer (the same for all agents), or the agent."""
@@ -39,7 +39,7 @@ class ProbeSettings:
     """A perceptron, or the LSTM of Das et al. 2020."""
     size: int = 512
     """Width of the decoder."""
-    passes: int = 4
+    passes: int = 2
     """Passes over the questions, at the most; one that brings nothing is the last."""
     batch: int = 32
     """Moments per update of the decoder, each with all its questions."""
@@ -57,7 +57,7 @@ class ProbeSettings:
                 raise UserError(f"{field.replace('_', '-')} is {value}; expected at least 1")
 
 
-QUICK = ProbeSettings(rooms=4_000, validation_rooms=500, test_rooms=2_000, ask_every=8, passes=3)
+QUICK = ProbeSettings(rooms=4_000, validation_rooms=500, test_rooms=2_000, passes=3)
 
 
 @dataclass(frozen=True)

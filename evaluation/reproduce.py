@@ -10,22 +10,23 @@ makes its picture and tables.
 
 import json
 import os
-import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, NamedTuple
+from typing import IO, Annotated, Any, NamedTuple
 
 import tyro
 
 from groundling.evaluation.summary import summarise
 from groundling.training.metrics import read_rows
-from groundling.training.progress import console
+from groundling.training.progress import Advance, console, progress
 from groundling.training.run import RunDirectory, write_text
 
 FULL: dict[str, int] = {
@@ -46,6 +47,10 @@ FULL: dict[str, int] = {
     "answers": 3,
 }
 """Seeds of each variant of a family of presets."""
+
+
+STOPPED = 130
+"""Exit code of a command that Ctrl-C ended, and of the study itself."""
 
 
 SNAPSHOT_EVERY = 500_000
@@ -87,6 +92,11 @@ class Job:
     def name(self) -> str:
         """As it appears in the progress display."""
         return f"{self.variant}-{self.seed}"
+
+    @property
+    def done(self) -> bool:
+        """Whether every step has left its mark."""
+        return all(step.mark.exists() for step in self.steps)
 
 
 def plan(
@@ -153,58 +163,107 @@ def _steps(
     return tuple(steps)
 
 
-def run_study(jobs: Sequence[Job], *, workers: int) -> list[Job]:
-    """Runs what is not finished yet, `workers` jobs at a time; returns the jobs that failed."""
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    failed: list[Job] = []
-    cores: Sequence[int | None] = [None]
-    if hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
+class Study:
+    """Runs jobs, several at a time, each on a core of its own.
 
-    def work(core: int | None) -> None:
-        while True:
+    Args:
+        jobs: in the order in which they are to be started; those that are done are left alone.
+        workers: jobs at a time.
+    """
+
+    def __init__(self, jobs: Sequence[Job], *, workers: int) -> None:
+        self.failed: list[Job] = []
+        """Jobs of which a command ended with an error."""
+        self._workers = workers
+        self._jobs = len(jobs)
+        self._done = sum(job.done for job in jobs)
+        self._waiting = deque(job for job in jobs if not job.done)
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()  # Held to change any of these.
+
+    def run(self) -> bool:
+        """Runs what is not finished yet; whether it was left to come to its end.
+
+        Ctrl-C interrupts the running commands, which save what they have, and starts no more.
+        """
+        cores: Sequence[int | None] = [None]
+        if hasattr(os, "sched_getaffinity"):
+            cores = sorted(os.sched_getaffinity(0))
+        with progress("runs", self._jobs) as advance:
+            advance(self._done)
+            threads = [
+                threading.Thread(target=self._work, args=(cores[index % len(cores)], advance))
+                for index in range(self._workers)
+            ]
+            for thread in threads:
+                thread.start()
             try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            started = time.monotonic()
-            if not _run_job(job, core):
-                failed.append(job)
-            left = waiting.qsize()
-            console.print(f"{job.name}: {time.monotonic() - started:.0f} s, {left} runs to start")
+                for thread in threads:
+                    thread.join()
+            except KeyboardInterrupt:
+                self._stop()
+                for thread in threads:
+                    thread.join()
+        return not self._stopping.is_set()
 
-    threads = [
-        threading.Thread(target=work, args=(cores[index % len(cores)],)) for index in range(workers)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return failed
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopping.set()
+            for process in self._running:
+                process.send_signal(signal.SIGINT)
 
+    def _work(self, core: int | None, advance: Advance) -> None:
+        while not self._stopping.is_set():
+            with self._lock:
+                if not self._waiting:
+                    return
+                job = self._waiting.popleft()
+            well = self._run_job(job, core)
+            with self._lock:
+                if self._stopping.is_set():
+                    return
+                self._done += 1
+                if not well:
+                    self.failed.append(job)
+                advance(self._done, job.name)
 
-def _run_job(job: Job, core: int | None) -> bool:
-    """Runs the steps of a job that have not left their result yet."""
-    job.directory.parent.mkdir(parents=True, exist_ok=True)
-    with (job.directory.parent / f"{job.name}.log").open("a") as log:
-        for command, mark in job.steps:
-            if mark.exists():
-                continue
-            call = [sys.executable, "-m", "groundling.cli", *command]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            process = subprocess.Popen(call, stdout=log, stderr=log, env=environment)
-            if core is not None:
-                os.sched_setaffinity(process.pid, {core})
-            if process.wait() != 0:
-                console.print(
-                    f"{job.name}: `groundling {' '.join(command)}` failed, see {log.name}"
-                )
-                return False
-            if not mark.exists():
+    def _run_job(self, job: Job, core: int | None) -> bool:
+        """Runs the steps of a job that have not left their result yet; whether all went well."""
+        job.directory.parent.mkdir(parents=True, exist_ok=True)
+        with (job.directory.parent / f"{job.name}.log").open("a") as log:
+            for command, mark in job.steps:
+                if mark.exists():
+                    continue
+                if self._call(command, core, log) != 0:
+                    if not self._stopping.is_set():
+                        called = f"groundling {' '.join(command)}"
+                        console.print(f"{job.name}: `{called}` failed, see {log.name}")
+                    return False
                 mark.touch()
-    return True
+        return True
+
+    def _call(self, command: tuple[str, ...], core: int | None, log: IO[str]) -> int:
+        """Runs a `groundling` command in a process of its own; returns its exit code."""
+        with self._lock:
+            if self._stopping.is_set():
+                return STOPPED
+            process = subprocess.Popen(
+                [sys.executable, "-m", "groundling.cli", *command],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                # Ctrl-C at a terminal is ours to pass on: a second one would keep a command from
+                # saving.
+                start_new_session=True,
+            )
+            self._running.append(process)
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        code = process.wait()
+        with self._lock:
+            self._running.remove(process)
+        return code
 
 
 def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[str, Any]:
@@ -284,11 +343,15 @@ def main() -> None:
         raise SystemExit(f"--variants has {unknown[0]!r}; expected some of {', '.join(FULL)}")
     seeds = {name: 1 if flags.quick else FULL[name] for name in flags.variants}
     jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget)
-    failed = run_study(jobs, workers=flags.workers)
+    study = Study(jobs, workers=flags.workers)
+    finished = study.run()
     results = gather(jobs, flags.output / f"{flags.family}.json", at=flags.budget.at)
     if results["runs"]:
         print(summarise(results, flags.output / flags.family))
-    raise SystemExit(1 if failed else 0)
+    if not finished:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(STOPPED)
+    raise SystemExit(1 if study.failed else 0)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class Actor:
         seed: of the environments (see `training.seeds`).
         generator: draws the actions; on the agent's device.
         question_generator: decides when and what the online probe is asked; None asks nothing.
+        exploration: share of actions drawn uniformly instead of from the policy.
         staggered: the environments' first episodes began in the middle and are not reported.
     """
 
@@ -76,12 +77,14 @@ class Actor:
         seed: int,
         generator: torch.Generator,
         question_generator: np.random.Generator | None = None,
+        exploration: float = 0.0,
         staggered: bool = False,
     ) -> None:
         self.environment = environment
         self.agent = agent
         self.generator = generator
         self.question_generator = question_generator
+        self.exploration = exploration
         self.device = generator.device
         self.batch = environment.num_envs
         self.doorkeeper = Doorkeeper(environment, environment.spec.id if environment.spec else "")
@@ -116,7 +119,9 @@ class Actor:
             if t == asked_at:
                 questions = self._ask(t)
             output, self.core_state = self.agent.step(self.row, self.core_state)
-            action, log_prob = sample_actions(output.policy_logits, self.generator)
+            action, log_prob = sample_actions(
+                output.policy_logits, self.generator, exploration=self.exploration
+            )
             terminated, truncated, info = self._step(action)
             rows.append(self.row)
             log_probs.append(log_prob)

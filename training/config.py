@@ -54,6 +54,9 @@ class LearnerConfig:
 
     unroll_length: int = 32
     """Steps of every environment per update (T)."""
+    exploration: float = 0.1
+    """Share of actions that are drawn uniformly instead of from the policy. V-trace corrects for
+    it; an agent that always walks the same way knows only what lies along it."""
     learning_rate: float = 1e-3
     """Adam's step size."""
     adam_epsilon: float = 1e-6
@@ -76,7 +79,7 @@ class LearnerConfig:
         for name in ("learning_rate", "adam_epsilon", "max_gradient_norm"):
             value = getattr(self, name)
             _expect(value > 0, f"learner.{name.replace('_', '-')}", value, "a positive number")
-        for name in ("discount", "lambda_"):
+        for name in ("exploration", "discount", "lambda_"):
             value = getattr(self, name)
             _expect(0 <= value <= 1, f"learner.{name.strip('_')}", value, "a number in [0, 1]")
         for name in ("policy_weight", "baseline_weight", "entropy_weight"):

@@ -90,6 +90,7 @@ class Training:
             question_generator=(
                 np.random.default_rng(named_seed(config.seed, "questions")) if monitor else None
             ),
+            exploration=config.learner.exploration,
             staggered=staggered,
         )
         self.seconds = 0.0

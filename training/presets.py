@@ -38,6 +38,13 @@ def know_small(**prediction: Any) -> TrainConfig:
     )
 
 
+def know_medium(**prediction: Any) -> TrainConfig:
+    """A 7 × 7 room, 5 objects of 8 shapes and 6 colours, a 5 × 5 view, 64 steps."""
+    config = know_small(**prediction)
+    rooms = dataclasses.replace(config.env.rooms, size=7, objects=5, view_size=5)
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, rooms=rooms))
+
+
 def know(**prediction: Any) -> TrainConfig:
     """An 11 × 11 L-shaped room, 10 objects of 20 shapes, 10 colours, 2 sizes: a night's work."""
     return TrainConfig(
@@ -99,13 +106,16 @@ def _variants(
     return named | {f"{family}-answers": answers}
 
 
-FAMILIES = {"know-small": know_small, "know": know}
+FAMILIES = {"know-small": know_small, "know-medium": know_medium, "know": know}
 """The worlds of the presets, each with every variant."""
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "demo": demo,
-    **_variants("know-small", know_small),
-    **_variants("know", know),
+    **{
+        name: build
+        for family, make in FAMILIES.items()
+        for name, build in _variants(family, make).items()
+    },
 }
 
 

@@ -13,10 +13,18 @@ def _discard_stale_kernels(folder: Path) -> None:
     cached = [path for path in folder.glob("__pycache__/*.nb?") if path.suffix in (".nbi", ".nbc")]
     if not cached:
         return
-    oldest = min((path.stat().st_mtime for path in cached if path.suffix == ".nbi"), default=0.0)
-    if any(source.stat().st_mtime > oldest for source in folder.glob("*.py")):
+    oldest = min((_modified(path) for path in cached if path.suffix == ".nbi"), default=0.0)
+    if any(_modified(source) > oldest for source in folder.glob("*.py")):
         for path in cached:
             path.unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> float:
+    """When a file was last written; never, if another process that just started deleted it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 _discard_stale_kernels(Path(__file__).parent)

@@ -248,6 +248,17 @@ def test_sampled_actions_follow_the_policy_and_carry_its_log_probabilities():
     assert_close(log_probs, probabilities[actions].log())
 
 
+def test_exploration_mixes_in_uniform_actions_and_says_so_in_the_log_probabilities():
+    probabilities = torch.tensor([0.2, 0.0, 0.5, 0.3])
+    mixed = 0.6 * probabilities + 0.4 / 4
+    logits = probabilities.log().expand(10, 2000, 4)
+    generator = torch.Generator().manual_seed(0)
+    actions, log_probs = sample_actions(logits, generator, exploration=0.4)
+    shares = torch.bincount(actions.flatten(), minlength=4) / actions.numel()
+    assert_close(shares, mixed, atol=0.015, rtol=0)
+    assert_close(log_probs, mixed[actions].log())
+
+
 def test_actions_are_drawn_from_the_generator_given_and_no_other():
     logits = torch.zeros(64, 4)
     before = torch.get_rng_state()

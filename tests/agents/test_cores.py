@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from groundling.agents.cores import CoreState, LSTMCore
+from groundling.agents.cores import FORGET_BIAS, CoreState, LSTMCore
 
 FEATURES, FLAGS, CORE = 3, 2, 4
 INPUT = FEATURES + FLAGS
@@ -126,7 +126,7 @@ def test_no_gradient_flows_back_across_the_start_of_an_episode(part):
 def test_a_new_core_begins_empty_with_its_forget_gate_open():
     core = LSTMCore(FEATURES, FLAGS, CORE)
     bias = core.from_input.bias.reshape(4, CORE)
-    assert bias.tolist() == [[0.0] * CORE, [1.0] * CORE, [0.0] * CORE, [0.0] * CORE]
+    assert bias.tolist() == [[0.0] * CORE, [FORGET_BIAS] * CORE, [0.0] * CORE, [0.0] * CORE]
     assert_close(core.initial_state(3).belief, torch.zeros(3, 2 * CORE))
 
 

@@ -55,3 +55,14 @@ def test_kernels_compiled_from_older_sources_are_discarded(tmp_path):
     os.utime(files[0])
     rooms._discard_stale_kernels(tmp_path)
     assert [path.exists() for path in files] == [True, False, False]
+
+
+def test_a_kernel_that_another_process_discards_meanwhile_is_no_error(tmp_path):
+    cache = tmp_path / "__pycache__"
+    cache.mkdir()
+    (tmp_path / "layout.py").touch()
+    # Listed, but not there: what a file deleted between the two looks like.
+    (cache / "kernels.step.nbi").symlink_to(tmp_path / "gone")
+    (cache / "kernels.step.1.nbc").touch()
+    rooms._discard_stale_kernels(tmp_path)
+    assert not list(cache.iterdir())

@@ -1,6 +1,10 @@
 """The study runs every variant with every seed, skips what is finished, and draws what it found."""
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,17 +14,17 @@ from groundling.evaluation.reproduce import (
     Budget,
     Job,
     Step,
-    _run_job,
+    Study,
     gather,
     plan,
 )
 from groundling.evaluation.summary import summarise
-from groundling.training.presets import PRESETS, VARIANTS
+from groundling.training.presets import FAMILIES, PRESETS, VARIANTS
 from groundling.training.run import RunDirectory
 
 
-def test_every_variant_is_a_preset_of_both_families_and_in_the_study() -> None:
-    for family in ("know-small", "know"):
+def test_every_variant_is_a_preset_of_every_family_and_in_the_study() -> None:
+    for family in FAMILIES:
         assert {f"{family}-{variant}" for variant in FULL} <= set(PRESETS)
     assert set(FULL) == {*VARIANTS, "answers"}
 
@@ -72,7 +76,9 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
         Step((*probe, "--frames", "512"), directory.results(512)),
     )
     job = Job("none", 0, run, steps)
-    assert _run_job(job, None)
+    study = Study([job], workers=1)
+    assert study.run()
+    assert not study.failed
     results = gather([job], tmp_path / "small.json", at=512)
     assert json.loads((tmp_path / "small.json").read_text()) == results
     assert results["runs"][0]["variant"] == "none"
@@ -80,8 +86,35 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     assert results["runs"][0]["equal_frames"]["frames"] == 512
     assert "| none | 1 |" in summarise(results, tmp_path / "small")
     broken = ("train", "no-such-preset")
-    done = Job("none", 0, run, tuple(Step(broken, step.mark) for step in steps))
-    assert _run_job(done, None), "every step has left its mark, so nothing is run again"
-    other = tmp_path / "none-1"
-    assert not _run_job(Job("none", 1, other, (Step(broken, other / ".trained"),)), None)
+    marked = Job("none", 0, run, tuple(Step(broken, step.mark) for step in steps))
+    other = Job("none", 1, tmp_path / "none-1", (Step(broken, tmp_path / "none-1" / ".trained"),))
+    study = Study([marked, other], workers=2)
+    assert study.run()
+    assert study.failed == [other], "a job whose steps have left their marks is not run again"
     assert "no-such-preset" in (tmp_path / "none-1.log").read_text()
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
+    jobs = []
+    for seed in range(2):
+        run = tmp_path / f"none-{seed}"
+        train = ("train", "know-small-none", "--run-dir", str(run), "--frames", "100000000")
+        jobs.append(Job("none", seed, run, (Step(train, run / ".trained"),)))
+    running = RunDirectory(jobs[0].directory)
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 120.0
+        while not running.metrics.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    study = Study(jobs, workers=1)
+    assert not study.run()
+    watcher.join()
+    assert not study.failed
+    assert running.checkpoint.exists()
+    assert not jobs[0].done
+    assert not jobs[1].directory.exists()

@@ -135,6 +135,7 @@ def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(values, expec
         ({"learner": {"unroll_length": 0}}, "learner.unroll-length is 0; expected at least 1"),
         ({"learner": {"learning_rate": 0}}, "learner.learning-rate is 0.0; expected a positive"),
         ({"learner": {"learning_rate": math.nan}}, "learner.learning-rate is nan; expected a pos"),
+        ({"learner": {"exploration": 1.1}}, "learner.exploration is 1.1; expected a number in"),
         ({"learner": {"discount": 1.5}}, "learner.discount is 1.5; expected a number in [0, 1]"),
         ({"learner": {"lambda_": -0.1}}, "learner.lambda is -0.1; expected a number in [0, 1]"),
         ({"learner": {"entropy_weight": -1}}, "learner.entropy-weight is -1.0; expected 0 or more"),

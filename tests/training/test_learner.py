@@ -323,6 +323,19 @@ def test_the_probe_s_gradient_does_not_count_towards_the_agent_s_norm(small_conf
     assert update(watched)["gradient_norm"] == update(alone)["gradient_norm"]
 
 
+@pytest.mark.parametrize("exploration", [0.0, 0.5])
+def test_an_unroll_says_with_what_probability_its_actions_were_drawn(small_config, exploration):
+    training = make_training(small_config(learner={"exploration": exploration}))
+    with torch.no_grad():  # far from uniform
+        training.learner.agent.policy[-1].bias.copy_(torch.tensor([2.0, 0.0, 1.0, -1.0]))
+        unroll = collect(training)
+        output = training.learner.agent.unroll(unroll.rows, unroll.core_state)
+    policy = torch.softmax(output.policy_logits[:-1], -1)
+    drawn = (1.0 - exploration) * policy + exploration / 4
+    actions = transitions(unroll, 0.9).actions.unsqueeze(-1)
+    assert_close(unroll.behaviour_log_prob, drawn.gather(-1, actions)[..., 0].log())
+
+
 def test_policy_lag_counts_the_updates_since_the_policy_acted(small_config):
     training = make_training(small_config())
     assert update(training)["policy_lag"].value == 0
@@ -364,7 +377,7 @@ def test_the_off_policy_ratio_is_that_of_learner_to_actor(small_config, monkeypa
     monkeypatch.setattr(
         learner_module, "vtrace", lambda *args, **kw: seen.append(args) or working(*args, **kw)
     )
-    training = make_training(small_config())
+    training = make_training(small_config(learner={"exploration": 0.0}))
     unroll = collect(training)
     training.learner.step(unroll)
     training.learner.step(unroll)
