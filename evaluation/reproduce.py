@@ -336,7 +336,7 @@ class StudyFlags:
 
 
 def main() -> None:
-    """Runs the study and writes `FAMILY.json`, `FAMILY.png` and `FAMILY.md`."""
+    """Runs the study and writes `FAMILY.json` with its pictures and tables."""
     flags = tyro.cli(StudyFlags, prog="python -m groundling.evaluation.reproduce")
     unknown = [name for name in flags.variants if name not in FULL]
     if unknown:

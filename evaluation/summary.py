@@ -21,6 +21,8 @@ from groundling.training.run import write_text
 REFERENCE = "simcore"
 """The variant that the others are held against."""
 
+UNTRAINED = "untrained agent"
+
 Run = dict[str, Any]
 
 
@@ -45,11 +47,11 @@ def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
 
 
 def summarise(results: dict[str, Any], stem: Path) -> str:
-    """Writes STEM.png and STEM.md.
+    """Writes STEM.png, STEM-ages.png and STEM.md.
 
     Args:
         results: what `reproduce.gather` wrote; at least one run.
-        stem: path of both files, without an ending.
+        stem: path of the files, without an ending.
 
     Returns:
         The tables, in Markdown.
@@ -67,6 +69,7 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
         parts += [differences_table(early)]
     text = "\n\n".join(part for part in parts if part)
     draw(results, stem.with_suffix(".png"))
+    draw_ages(results, stem.with_name(f"{stem.name}-ages.png"))
     write_text(stem.with_suffix(".md"), text + "\n")
     return text
 
@@ -84,7 +87,7 @@ def accuracy_table(runs: Sequence[Run]) -> str:
             _mean_and_spread([run["return"] for run in group], 1),
         ]
         rows.append(cells + [_mean_and_spread(_scores(group, kind), 2) for kind in kinds])
-    for name in ("untrained agent", "question only"):
+    for name in (UNTRAINED, "question only"):
         if group := [run for run in runs if name in run["rows"]]:
             cells = [f"*{name}*", str(len(group)), "", "", ""]
             rows.append(
@@ -141,7 +144,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
             ]
             axes.barh(place, fmean(scores), color="#c7d6ea", height=0.7)
             axes.plot(scores, [place] * len(scores), "o", color="#2a6fbb", markersize=4)
-        for name, style in (("untrained agent", "--"), ("question only", ":")):
+        for name, style in ((UNTRAINED, "--"), ("question only", ":")):
             levels = [
                 run["rows"][name][kind]["answerable"]
                 for run in results["runs"]
@@ -154,6 +157,41 @@ def draw(results: dict[str, Any], file: Path) -> None:
         axes.set_title(kind.replace("_", " "), fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()
+    _save(figure, file)
+
+
+def draw_ages(results: dict[str, Any], file: Path) -> None:
+    """A picture of how knowledge fades: accuracy by steps since what was asked about was seen.
+
+    Lines are means of the variants that have most seeds, every seed a dot; dashed, the untrained
+    agent.
+    """
+    panels = ("attribute_colour", "attribute_shape", "near_colour")
+    groups = _by_variant(results["runs"])
+    most = max(map(len, groups.values()))
+    lines = {name: (group, "agent") for name, group in groups.items() if len(group) == most}
+    if group := [run for run in results["runs"] if UNTRAINED in run["steps_since_seen"]]:
+        lines[UNTRAINED] = (group, UNTRAINED)
+    figure = Figure(figsize=(10.0, 3.0), dpi=144, layout="constrained")
+    for axes, kind in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
+        for name, (group, row) in lines.items():
+            found = [run["steps_since_seen"][row][kind] for run in group]
+            ages = list(found[0])
+            style = "--" if row == UNTRAINED else "-"
+            means = [fmean(scores[age] for scores in found) for age in ages]
+            (line,) = axes.plot(ages, means, style, label=name, linewidth=1.5)
+            for scores in found:
+                axes.plot(ages, [scores[age] for age in ages], "o", color=line.get_color(), ms=3)
+        axes.set_ylim(0, 1)
+        axes.set_title(_spaced(kind), fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("steps since it was seen", fontsize=9)
+    names = axes.get_legend_handles_labels()
+    figure.legend(*names, loc="outside right center", fontsize=8, frameon=False)
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(str(file))
 

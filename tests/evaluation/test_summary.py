@@ -21,8 +21,10 @@ def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
     rows = {"agent": row(colour), "majority": row(0.1)}
     if controls:
         rows |= {"untrained agent": row(0.4), "question only": row(0.17)}
-    ages = dict.fromkeys(("attribute_colour", "attribute_shape"), AGES)
-    found = {"frames": frames, "seconds": 480.0, "rows": rows, "steps_since_seen": {"agent": ages}}
+    ages = dict.fromkeys(("attribute_colour", "attribute_shape", "near_colour"), AGES)
+    readers = ("agent", "untrained agent") if controls else ("agent",)
+    found = {"frames": frames, "seconds": 480.0, "rows": rows}
+    found["steps_since_seen"] = dict.fromkeys(readers, ages)
     found |= {"variant": variant, "seed": seed, "return": 10.0 + seed}
     if early is not None:
         found["equal_frames"] = run(variant, seed, early, frames=1_000_000)
@@ -52,12 +54,14 @@ def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys)
     assert "At 1,000,000 frames:" in text
     assert "| simcore | 2 | 1.0 | 8.0 | 10.5 ± 0.7 | 0.55 ± 0.07 |" in text
     (tmp_path / "study.json").write_text(json.dumps({"runs": runs}))
-    (tmp_path / "study.png").unlink()
+    pictures = [tmp_path / "study.png", tmp_path / "study-ages.png"]
+    for picture in pictures:
+        picture.unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["summary", str(tmp_path / "study.json")])
         main()
     assert capsys.readouterr().out == text + "\n"
-    assert (tmp_path / "study.png").stat().st_size > 5000
+    assert all(picture.stat().st_size > 5000 for picture in pictures)
     assert (tmp_path / "study.md").read_text() == text + "\n"
 
 
