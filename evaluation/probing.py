@@ -224,6 +224,8 @@ def probe_run(
 ) -> dict[str, Any]:
     """Questions a run's frozen agent; writes `probe/results.json` and the fitted decoder.
 
+    Of an earlier snapshot, only `probe/results-FRAMES.json`.
+
     Args:
         run_dir: of the run.
         settings: the protocol's, unless given.

@@ -10,7 +10,6 @@ makes its picture and tables.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,13 +18,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import IO, Annotated, Any, NamedTuple
 
 import tyro
 
+from groundling.envs.errors import UserError
 from groundling.evaluation.summary import summarise
+from groundling.training.loop import stop_request
 from groundling.training.metrics import read_rows
+from groundling.training.presets import FAMILIES
 from groundling.training.progress import Advance, console, progress
 from groundling.training.run import RunDirectory, write_text
 
@@ -70,6 +71,14 @@ class Budget:
     time (with minutes: a multiple of 500,000)."""
     rooms: int | None = None
     """Rooms that probes are fitted on."""
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and self.frames is not None:
+            raise UserError("--minutes and --frames are both given; expected one of them")
+        if self.at is not None and self.minutes is not None and self.at % SNAPSHOT_EVERY:
+            raise UserError(f"--at is {self.at}; expected a multiple of {SNAPSHOT_EVERY:,}")
+        if self.at is not None and self.frames is not None and self.at > self.frames:
+            raise UserError(f"--at is {self.at}; expected at most --frames, {self.frames}")
 
 
 class Step(NamedTuple):
@@ -185,12 +194,12 @@ class Study:
     def run(self) -> bool:
         """Runs what is not finished yet; whether it was left to come to its end.
 
-        Ctrl-C interrupts the running commands, which save what they have, and starts no more.
+        Ctrl-C stops the running commands, of which training saves what it has, and starts no more.
         """
         cores: Sequence[int | None] = [None]
         if hasattr(os, "sched_getaffinity"):
             cores = sorted(os.sched_getaffinity(0))
-        with progress("runs", self._jobs) as advance:
+        with stop_request() as asked_to_stop, progress("runs", self._jobs) as advance:
             advance(self._done)
             threads = [
                 threading.Thread(target=self._work, args=(cores[index % len(cores)], advance))
@@ -198,20 +207,19 @@ class Study:
             ]
             for thread in threads:
                 thread.start()
-            try:
-                for thread in threads:
-                    thread.join()
-            except KeyboardInterrupt:
-                self._stop()
-                for thread in threads:
-                    thread.join()
+            # An interrupted `join` would take a thread that still waits for its command for ended
+            # (python/cpython#90882): signals only leave a request, which is looked at here.
+            while alive := [thread for thread in threads if thread.is_alive()]:
+                alive[0].join(0.2)
+                if asked_to_stop() and not self._stopping.is_set():
+                    self._stop()
         return not self._stopping.is_set()
 
     def _stop(self) -> None:
         with self._lock:
             self._stopping.set()
             for process in self._running:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
 
     def _work(self, core: int | None, advance: Advance) -> None:
         while not self._stopping.is_set():
@@ -219,7 +227,11 @@ class Study:
                 if not self._waiting:
                     return
                 job = self._waiting.popleft()
-            well = self._run_job(job, core)
+            try:
+                well = self._run_job(job, core)
+            except Exception:  # Of ours, or a full disk: the other jobs go on, the study fails.
+                console.print_exception()
+                well = False
             with self._lock:
                 if self._stopping.is_set():
                     return
@@ -238,7 +250,8 @@ class Study:
                 if self._call(command, core, log) != 0:
                     if not self._stopping.is_set():
                         called = f"groundling {' '.join(command)}"
-                        console.print(f"{job.name}: `{called}` failed, see {log.name}")
+                        told = f"{job.name}: `{called}` failed, see {log.name}"
+                        console.print(told, markup=False)
                     return False
                 mark.touch()
         return True
@@ -276,7 +289,8 @@ def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[st
 
     Returns:
         {"measured", "runs": [{"variant", "seed", "frames", "seconds", "return", "rows", …}]}; where
-        a run was probed `at` so many frames, "equal_frames" holds the same of that moment.
+        a run was probed `at` so many frames, "equal_frames" holds the same of that moment, but
+        for the return, which is the one of episodes while learning, exploration included.
     """
     runs = []
     for job in jobs:
@@ -303,16 +317,14 @@ def _measured(run: RunDirectory, frames: int | None) -> dict[str, Any]:
     }
 
 
-def _return_at(run: RunDirectory, frames: int, window: int = 200_000) -> float | None:
-    """Mean return of the episodes that ended in the last `window` frames up to a moment, if any."""
-    rows = [
-        row
+def _return_at(run: RunDirectory, frames: int) -> float | None:
+    """Mean return in the last row of metrics up to a moment in which episodes ended, if any."""
+    returns = [
+        row["episode_return"]
         for row in read_rows(run.metrics)
-        if row["episodes"] and frames - window < (row["frames"] or 0) <= frames
+        if row["episodes"] and (row["frames"] or 0) <= frames
     ]
-    weights = [float(row["episodes"] or 0) for row in rows]
-    returns = [float(row["episode_return"] or 0) for row in rows]
-    return fmean(returns, weights) if rows else None
+    return returns[-1] if returns else None
 
 
 @dataclass(frozen=True)
@@ -334,13 +346,27 @@ class StudyFlags:
     output: Path = Path("docs")
     """Where the small results, the plot and the table go."""
 
+    def __post_init__(self) -> None:
+        for flag, given, known in (
+            ("--family", (self.family,), FAMILIES),
+            ("--variants", self.variants, FULL),
+        ):
+            if unknown := [name for name in given if name not in known]:
+                raise UserError(f"{flag} has {unknown[0]!r}; expected some of {', '.join(known)}")
+        if self.workers < 1:
+            raise UserError(f"--workers is {self.workers}; expected at least 1")
+
 
 def main() -> None:
     """Runs the study and writes `FAMILY.json` with its pictures and tables."""
-    flags = tyro.cli(StudyFlags, prog="python -m groundling.evaluation.reproduce")
-    unknown = [name for name in flags.variants if name not in FULL]
-    if unknown:
-        raise SystemExit(f"--variants has {unknown[0]!r}; expected some of {', '.join(FULL)}")
+    try:
+        _study(tyro.cli(StudyFlags, prog="python -m groundling.evaluation.reproduce"))
+    except UserError as error:
+        print(f"reproduce: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _study(flags: StudyFlags) -> None:
     seeds = {name: 1 if flags.quick else FULL[name] for name in flags.variants}
     jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget)
     study = Study(jobs, workers=flags.workers)

@@ -21,6 +21,9 @@ from groundling.training.run import write_text
 REFERENCE = "simcore"
 """The variant that the others are held against."""
 
+MAIN = ("simcore", "present", "none")
+"""Prediction, reconstruction and reward alone: the comparison the study is about."""
+
 UNTRAINED = "untrained agent"
 
 Run = dict[str, Any]
@@ -35,14 +38,15 @@ class Difference(NamedTuple):
     high: float
     """Upper end."""
     separated: bool
-    """Every seed of the first group lies above every seed of the second."""
+    """Every seed of one group lies above every seed of the other."""
 
 
 def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
     """Mean of `one` minus mean of `other`, with Welch's t-interval; two values each, at least."""
     interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    separated = min(one) > max(other) or min(other) > max(one)
     return Difference(
-        fmean(one) - fmean(other), float(interval.low), float(interval.high), min(one) > max(other)
+        fmean(one) - fmean(other), float(interval.low), float(interval.high), separated
     )
 
 
@@ -59,13 +63,10 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
     runs = results["runs"]
     parts = ["Where each run ended:", accuracy_table(runs), differences_table(runs)]
     parts += ["By steps since what the answer rests on was seen:", ages_table(runs)]
-    early = [
-        run | run["equal_frames"]
-        for run in runs
-        if run.get("equal_frames", {}).get("return") is not None
-    ]
+    early = [run | run["equal_frames"] for run in runs if "equal_frames" in run]
     if early:
-        parts += [f"At {early[0]['frames']:,} frames:", accuracy_table(early)]
+        table = accuracy_table(early, earned="return while learning")
+        parts += [f"At {early[0]['frames']:,} frames:", table]
         parts += [differences_table(early)]
     text = "\n\n".join(part for part in parts if part)
     draw(results, stem.with_suffix(".png"))
@@ -74,8 +75,13 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
     return text
 
 
-def accuracy_table(runs: Sequence[Run]) -> str:
-    """Answerable questions answered right, by variant: mean over seeds, and standard deviation."""
+def accuracy_table(runs: Sequence[Run], *, earned: str = "return") -> str:
+    """Answerable questions answered right, by variant: mean over seeds, and standard deviation.
+
+    Args:
+        runs: of a study.
+        earned: what their returns are called.
+    """
     kinds = list(runs[0]["rows"]["agent"])
     rows = []
     for variant, group in _by_variant(runs).items():
@@ -84,7 +90,7 @@ def accuracy_table(runs: Sequence[Run]) -> str:
             str(len(group)),
             f"{fmean(run['frames'] for run in group) / 1e6:.1f}",
             f"{fmean(run['seconds'] for run in group) / 60:.1f}",
-            _mean_and_spread([run["return"] for run in group], 1),
+            _mean_and_spread([run["return"] for run in group if run["return"] is not None], 1),
         ]
         rows.append(cells + [_mean_and_spread(_scores(group, kind), 2) for kind in kinds])
     for name in (UNTRAINED, "question only"):
@@ -93,7 +99,7 @@ def accuracy_table(runs: Sequence[Run]) -> str:
             rows.append(
                 cells + [_mean_and_spread(_scores(group, kind, row=name), 2) for kind in kinds]
             )
-    header = ["variant", "seeds", "M frames", "minutes", "return", *map(_spaced, kinds)]
+    header = ["variant", "seeds", "M frames", "minutes", earned, *map(_spaced, kinds)]
     return _markdown(header, rows)
 
 
@@ -112,7 +118,7 @@ def differences_table(runs: Sequence[Run]) -> str:
             mark = " *" if found.separated else ""
             cells.append(f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}")
         rows.append(cells)
-    note = "Difference of seed means [95 % t-interval]; * every seed lies above every other:"
+    note = "Difference of seed means [95 % t-interval]; * the seeds of both do not overlap:"
     return f"{note}\n\n{_markdown(['', *map(_spaced, kinds)], rows)}"
 
 
@@ -163,13 +169,13 @@ def draw(results: dict[str, Any], file: Path) -> None:
 def draw_ages(results: dict[str, Any], file: Path) -> None:
     """A picture of how knowledge fades: accuracy by steps since what was asked about was seen.
 
-    Lines are means of the variants that have most seeds, every seed a dot; dashed, the untrained
-    agent.
+    Lines are means of `MAIN` variants (of all, if there is none of these), every seed a dot;
+    dashed, the untrained agent.
     """
     panels = ("attribute_colour", "attribute_shape", "near_colour")
     groups = _by_variant(results["runs"])
-    most = max(map(len, groups.values()))
-    lines = {name: (group, "agent") for name, group in groups.items() if len(group) == most}
+    shown = [name for name in groups if name in MAIN] or list(groups)
+    lines = {name: (groups[name], "agent") for name in shown}
     if group := [run for run in results["runs"] if UNTRAINED in run["steps_since_seen"]]:
         lines[UNTRAINED] = (group, UNTRAINED)
     figure = Figure(figsize=(10.0, 3.0), dpi=144, layout="constrained")
@@ -208,6 +214,8 @@ def _scores(runs: Sequence[Run], kind: str, row: str = "agent") -> list[float]:
 
 
 def _mean_and_spread(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return "–"
     mean = f"{fmean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {stdev(values):.{digits}f}"
 

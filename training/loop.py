@@ -238,7 +238,7 @@ def _note(row: Row) -> str:
 
 @contextmanager
 def stop_request() -> Iterator["StopFlag"]:
-    """Turns the first Ctrl-C (or SIGTERM) into a request that the loop grants between updates.
+    """Turns the first Ctrl-C (or SIGTERM, or hangup) into a request, granted when it suits.
 
     A second Ctrl-C interrupts at once, as usual. Outside the main thread signals stay as they are.
     """
@@ -247,10 +247,12 @@ def stop_request() -> Iterator["StopFlag"]:
         yield flag
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
 
     def ask(number: int, frame: object) -> None:
         flag.asked = True
-        console.print("stopping after this update; once more to stop at once")
+        console.print("stopping; once more to stop at once")
         for one, handler in before.items():
             signal.signal(one, handler)
 

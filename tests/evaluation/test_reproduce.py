@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,9 @@ from groundling.evaluation.reproduce import (
     Job,
     Step,
     Study,
+    _return_at,
     gather,
+    main,
     plan,
 )
 from groundling.evaluation.summary import summarise
@@ -102,19 +103,69 @@ def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
         train = ("train", "know-small-none", "--run-dir", str(run), "--frames", "100000000")
         jobs.append(Job("none", seed, run, (Step(train, run / ".trained"),)))
     running = RunDirectory(jobs[0].directory)
+    over = threading.Event()
 
     def interrupt() -> None:
-        deadline = time.monotonic() + 120.0
-        while not running.metrics.exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGINT)
+        while not running.metrics.exists() and not over.wait(0.2):
+            pass
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
 
     watcher = threading.Thread(target=interrupt)
     watcher.start()
     study = Study(jobs, workers=1)
-    assert not study.run()
-    watcher.join()
+    try:
+        assert not study.run()
+    finally:
+        over.set()
+        watcher.join()
+    assert not study._running, "every command has ended before the study does"
     assert not study.failed
     assert running.checkpoint.exists()
     assert not jobs[0].done
     assert not jobs[1].directory.exists()
+
+
+def test_an_error_of_ours_fails_its_job_and_not_the_others(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    inside_a_file = tmp_path / "file" / "none-0"
+    broken = Job("none", 0, inside_a_file, (Step(("envs",), inside_a_file / ".done"),))
+    after = tmp_path / "none-1"
+    after.mkdir()
+    well = Job("none", 1, after, (Step(("--version",), after / ".done"),))
+    study = Study([broken, well], workers=1)
+    assert study.run()
+    assert study.failed == [broken]
+    assert well.done
+
+
+def test_the_return_at_a_moment_is_that_of_the_last_row_before_it(tmp_path: Path) -> None:
+    rows = [(100, 5, 1.0), (200, 5, 2.0), (300, 0, None), (400, 5, 4.0)]
+    names = ("frames", "episodes", "episode_return")
+    run = RunDirectory(tmp_path)
+    run.metrics.write_text(
+        "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+    )
+    assert _return_at(run, 350) == 2.0
+    assert _return_at(run, 400) == 4.0
+    assert _return_at(run, 50) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--family", "knw"], "--family has 'knw'; expected some of know-small"),
+        (["--variants", "simcor"], "--variants has 'simcor'; expected some of simcore"),
+        (["--workers", "0"], "--workers is 0; expected at least 1"),
+        (["--minutes", "1", "--frames", "10"], "--minutes and --frames are both given"),
+        (["--minutes", "1", "--at", "300000"], "--at is 300000; expected a multiple of 500,000"),
+        (["--frames", "10", "--at", "20"], "--at is 20; expected at most --frames, 10"),
+    ],
+)
+def test_flags_that_cannot_work_are_told_before_anything_runs(flags, expected, capsys) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["reproduce", *flags])
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert end.value.code == 2
+    assert expected in capsys.readouterr().err

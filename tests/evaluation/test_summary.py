@@ -32,12 +32,13 @@ def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
 
 
 def test_a_difference_is_welch_s() -> None:
-    """Against the interval worked out by hand: 0.5 ± t(ν) · s, with Welch's ν = 2 here."""
-    found = difference([0.7, 0.8], [0.2, 0.3])
-    assert found.mean == pytest.approx(0.5)
-    assert found.high - found.mean == pytest.approx(4.302653 * math.sqrt(2 * 0.005 / 2), rel=1e-5)
-    assert found.low == pytest.approx(1.0 - found.high)
+    """By hand: s² = 0.04 / 3 + 0.005 / 2, Welch's ν = 2.6350, t(0.975; ν) = 3.4469."""
+    found = difference([0.6, 0.8, 1.0], [0.2, 0.3])
+    assert found.mean == pytest.approx(0.55)
+    assert found.high - found.mean == pytest.approx(3.446938 * math.sqrt(0.04 / 3 + 0.005 / 2))
+    assert found.low == pytest.approx(1.1 - found.high)
     assert found.separated
+    assert difference([0.2, 0.3], [0.6, 0.8]).separated
     assert not difference([0.7, 0.3], [0.2, 0.3]).separated
 
 
@@ -52,6 +53,7 @@ def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys)
     assert "| simcore - none | +0.50 [+0.20, +0.80] *" in text
     assert "| simcore | attribute colour | 0.90 | 0.70 | 0.50 |" in text
     assert "At 1,000,000 frames:" in text
+    assert "| variant | seeds | M frames | minutes | return while learning |" in text
     assert "| simcore | 2 | 1.0 | 8.0 | 10.5 ± 0.7 | 0.55 ± 0.07 |" in text
     (tmp_path / "study.json").write_text(json.dumps({"runs": runs}))
     pictures = [tmp_path / "study.png", tmp_path / "study-ages.png"]
