@@ -128,5 +128,9 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=2, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"unknown preset {name!r}; {hint}expected one of {', '.join(PRESETS)}")
+        families, variants = ", ".join(FAMILIES), ", ".join([*VARIANTS, "answers"])
+        raise UserError(
+            f"unknown preset {name!r}; {hint}expected demo, or FAMILY-VARIANT with a family of "
+            f"{families} and a variant of {variants}"
+        )
     return PRESETS[name]()
