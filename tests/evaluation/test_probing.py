@@ -95,17 +95,6 @@ def test_agents_are_asked_the_same_questions_at_the_same_moments() -> None:
     assert np.array_equal(both.questions.answer, alone.questions.answer)
 
 
-def test_questions_point_at_the_moment_they_were_asked_in() -> None:
-    """A belief of a moment must be the one the question's room gave rise to, at that very step."""
-    examples = collect_examples(
-        {"a": make_agent(config(), CPU)}, config(), "probe-test", 64, TINY, device=CPU, shown=False
-    )
-    moments = len(examples.beliefs["a"])
-    assert moments % 64 == 0
-    assert examples.questions.world.max() < moments
-    assert len(np.unique(examples.questions.world // 64)) == moments // 64
-
-
 def test_purposes_meet_different_rooms() -> None:
     def tokens(purpose: str) -> np.ndarray:
         examples = collect_examples(

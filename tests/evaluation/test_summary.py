@@ -8,8 +8,6 @@ import pytest
 
 from groundling.evaluation.summary import difference, main, summarise
 
-AGES = {"0": 0.9, "1-3": 0.7, "16+": 0.5}
-
 
 def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
     def row(score):
@@ -21,7 +19,8 @@ def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
     rows = {"agent": row(colour), "majority": row(0.1)}
     if controls:
         rows |= {"untrained agent": row(0.4), "question only": row(0.17)}
-    ages = dict.fromkeys(("attribute_colour", "attribute_shape", "near_colour"), AGES)
+    faded = {"0": colour, "1-3": colour - 0.1, "16+": colour / 2}
+    ages = dict.fromkeys(("attribute_colour", "attribute_shape", "near_colour"), faded)
     readers = ("agent", "untrained agent") if controls else ("agent",)
     found = {"frames": frames, "seconds": 480.0, "rows": rows}
     found["steps_since_seen"] = dict.fromkeys(readers, ages)
@@ -51,7 +50,8 @@ def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys)
     assert ended[2].startswith("| simcore | 2 | 2.0 | 8.0 | 10.5 ± 0.7 | 0.75 ± 0.07 |")
     assert ended[4].startswith("| *untrained agent* | 1 |  |  |  | 0.40 |")
     assert "| simcore - none | +0.50 [+0.20, +0.80] *" in text
-    assert "| simcore | attribute colour | 0.90 | 0.70 | 0.50 |" in text
+    assert "| simcore | attribute colour | 0.75 | 0.65 | 0.38 |" in text
+    assert "| none | attribute colour | 0.25 | 0.15 | 0.12 |" in text
     assert "At 1,000,000 frames:" in text
     assert "| variant | seeds | M frames | minutes | return while learning |" in text
     assert "| simcore | 2 | 1.0 | 8.0 | 10.5 ± 0.7 | 0.55 ± 0.07 |" in text
