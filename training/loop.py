@@ -49,11 +49,13 @@ def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = Tru
         training = Training(config, device)
         run = RunDirectory(run_dir)
         # Whatever is wrong with an earlier run here is found before a byte of it is overwritten.
-        if run.can_resume(config):
-            training.resume(run)
-        run.open_for(config)
-        discard_after(run.metrics, training.learner.updates)
-        training.run(run, show_progress)
+        resumes = run.can_resume(config)
+        with run.locked():
+            if resumes:
+                training.resume(run)
+            run.open_for(config)
+            discard_after(run.metrics, training.learner.updates)
+            training.run(run, show_progress)
     return run
 
 

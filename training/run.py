@@ -3,10 +3,13 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from groundling.agents.agent import Agent
 from groundling.envs.errors import UserError
@@ -27,6 +30,7 @@ class RunDirectory:
         self.evaluation = self.path / "evaluation"
         self.media = self.path / "media"
         self.report = self.path / "report.html"
+        self.lock = self.checkpoint.with_name("lock")
 
     def snapshot(self, frames: int) -> Path:
         """The checkpoint that was kept after so many frames (`TrainConfig.snapshot_every`)."""
@@ -74,15 +78,44 @@ class RunDirectory:
             )
         return self.checkpoint.exists()
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the directory, if it is not there, and keeps other training runs out of it.
+
+        The operating system releases the lock with the process, however that ends.
+
+        Raises:
+            ValueError: another process trains here, or the directory cannot be written.
+        """
+        lock = FileLock(self.lock)
+        with self._writing():
+            self.lock.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout as error:
+                raise UserError(
+                    f"run-dir {self.path} is in use by another `groundling train`; expected it "
+                    "to be over, or another --run-dir"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def open_for(self, config: TrainConfig) -> None:
-        """Makes the directory, if it is not there, and writes down what is run in it.
+        """Writes down what is run in the directory.
 
         Raises:
             ValueError: the directory cannot be written.
         """
-        try:
+        with self._writing():
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.config, json.dumps(self._about(config), indent=2) + "\n")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(
                 f"run-dir {self.path} cannot be written ({error.strerror}); expected a directory "

@@ -102,6 +102,16 @@ def test_a_directory_of_somebody_else_is_refused_and_left_alone(config, tmp_path
     assert contents(tmp_path) == before
 
 
+def test_two_trainings_do_not_share_a_directory(config, tmp_path):
+    run = train(config, tmp_path / "run", show_progress=False)
+    with run.locked():
+        before = contents(run.path)
+        message = refusal(lambda: train(config, run.path, show_progress=False))
+        assert contents(run.path) == before
+    assert "is in use by another `groundling train`; expected it to be over" in message
+    train(config, run.path, show_progress=False)  # The lock was given back.
+
+
 def directories_nobody_can_make(tmp_path):
     file = tmp_path / "file"
     file.write_text("a file")
