@@ -2,12 +2,14 @@
 
     python -m groundling.evaluation.reproduce [--quick] [--directory runs/know-small]
 
-Every step is a `groundling` command in a process of its own, pinned to a core. A finished step is
-skipped and a run that was interrupted resumes, so the same command goes on after anything. What was
-measured is gathered in FAMILY.json, small enough to be kept with the code; `evaluation/summary.py`
-makes its picture and tables.
+Everything is a `groundling` command in a process of its own, pinned to a core. What has its result
+is skipped and a run that was interrupted resumes, so the same command goes on after anything. What
+was measured is gathered in FAMILY.json, small enough to be kept with the code;
+`evaluation/summary.py` makes its picture and tables.
 """
 
+import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -81,11 +83,11 @@ class Budget:
             raise UserError(f"--at is {self.at}; expected at most --frames, {self.frames}")
 
 
-class Step(NamedTuple):
-    """A `groundling` command, and the file that shows it has been done."""
+class Command(NamedTuple):
+    """A `groundling` command, and the file that shows it has been run."""
 
-    command: tuple[str, ...]
-    mark: Path
+    words: tuple[str, ...]
+    result: Path
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Job:
     variant: str
     seed: int
     directory: Path
-    steps: tuple[Step, ...]
+    commands: tuple[Command, ...]
 
     @property
     def name(self) -> str:
@@ -104,8 +106,8 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether every step has left its mark."""
-        return all(step.mark.exists() for step in self.steps)
+        """Whether every command has left its result."""
+        return all(command.result.exists() for command in self.commands)
 
 
 def plan(
@@ -131,17 +133,16 @@ def plan(
             if seed < count:
                 run = directory / f"{variant}-{seed}"
                 # Controls hardly depend on the seed, and not on what was learned: one for all.
-                steps = _steps(run, family, variant, seed, budget, controls=not jobs)
-                jobs.append(Job(variant, seed, run, steps))
+                commands = _commands(run, family, variant, seed, budget, controls=not jobs)
+                jobs.append(Job(variant, seed, run, commands))
     return jobs
 
 
-def _steps(
+def _commands(
     run: Path, family: str, variant: str, seed: int, budget: Budget, *, controls: bool
-) -> tuple[Step, ...]:
+) -> tuple[Command, ...]:
     """Train, evaluate, probe; then probe the run as it was when all runs had seen as much."""
     train = ["train", f"{family}-{variant}", "--run-dir", str(run), "--seed", str(seed)]
-    probe = ["probe", str(run)]
     if budget.minutes is not None:
         # The clock ends the run; what it leaves behind every now and then can be compared at
         # equal frames.
@@ -152,24 +153,20 @@ def _steps(
             train += ["--frames", str(budget.frames)]
         if budget.at is not None:
             train += ["--snapshot-every", str(budget.at)]
+    probe = ["probe", str(run)]
     if budget.rooms is not None:
         probe += ["--rooms", str(budget.rooms)]
-    if not controls:
-        probe += ["--no-controls"]
+    alone = [*probe, "--no-controls"]
     directory = RunDirectory(run)
-    steps = [
-        Step(tuple(train), run / ".trained"),
-        Step(("evaluate", str(run)), directory.evaluation / "returns.json"),
-        Step(tuple(probe), directory.results()),
+    commands = [
+        Command(tuple(train), run / ".trained"),
+        Command(("evaluate", str(run)), directory.evaluation / "returns.json"),
+        Command(tuple(probe if controls else alone), directory.results()),
     ]
     if budget.at is not None:
-        again = tuple(word for word in probe if word != "--no-controls")
-        steps.append(
-            Step(
-                (*again, "--no-controls", "--frames", str(budget.at)), directory.results(budget.at)
-            )
-        )
-    return tuple(steps)
+        early = (*alone, "--frames", str(budget.at))
+        commands.append(Command(early, directory.results(budget.at)))
+    return tuple(commands)
 
 
 class Study:
@@ -196,14 +193,14 @@ class Study:
 
         Ctrl-C stops the running commands, of which training saves what it has, and starts no more.
         """
-        cores: Sequence[int | None] = [None]
+        processors: Sequence[int | None] = [None]
         if hasattr(os, "sched_getaffinity"):
-            cores = sorted(os.sched_getaffinity(0))
+            processors = sorted(os.sched_getaffinity(0))
         with stop_request() as asked_to_stop, progress("runs", self._jobs) as advance:
             advance(self._done)
             threads = [
-                threading.Thread(target=self._work, args=(cores[index % len(cores)], advance))
-                for index in range(self._workers)
+                threading.Thread(target=self._work, args=(processor, advance))
+                for processor in itertools.islice(itertools.cycle(processors), self._workers)
             ]
             for thread in threads:
                 thread.start()
@@ -221,48 +218,48 @@ class Study:
             for process in self._running:
                 process.terminate()
 
-    def _work(self, core: int | None, advance: Advance) -> None:
+    def _work(self, processor: int | None, advance: Advance) -> None:
         while not self._stopping.is_set():
             with self._lock:
                 if not self._waiting:
                     return
                 job = self._waiting.popleft()
             try:
-                well = self._run_job(job, core)
+                succeeded = self._run_job(job, processor)
             except Exception:  # Of ours, or a full disk: the other jobs go on, the study fails.
                 console.print_exception()
-                well = False
+                succeeded = False
             with self._lock:
                 if self._stopping.is_set():
                     return
                 self._done += 1
-                if not well:
+                if not succeeded:
                     self.failed.append(job)
                 advance(self._done, job.name)
 
-    def _run_job(self, job: Job, core: int | None) -> bool:
-        """Runs the steps of a job that have not left their result yet; whether all went well."""
+    def _run_job(self, job: Job, processor: int | None) -> bool:
+        """Runs the commands that have not left their result yet; whether all succeeded."""
         job.directory.parent.mkdir(parents=True, exist_ok=True)
         with (job.directory.parent / f"{job.name}.log").open("a") as log:
-            for command, mark in job.steps:
-                if mark.exists():
+            for words, result in job.commands:
+                if result.exists():
                     continue
-                if self._call(command, core, log) != 0:
+                if self._call(words, processor, log) != 0:
                     if not self._stopping.is_set():
-                        called = f"groundling {' '.join(command)}"
+                        called = f"groundling {' '.join(words)}"
                         told = f"{job.name}: `{called}` failed, see {log.name}"
                         console.print(told, markup=False)
                     return False
-                mark.touch()
+                result.touch()
         return True
 
-    def _call(self, command: tuple[str, ...], core: int | None, log: IO[str]) -> int:
+    def _call(self, words: tuple[str, ...], processor: int | None, log: IO[str]) -> int:
         """Runs a `groundling` command in a process of its own; returns its exit code."""
         with self._lock:
             if self._stopping.is_set():
                 return STOPPED
             process = subprocess.Popen(
-                [sys.executable, "-m", "groundling.cli", *command],
+                [sys.executable, "-m", "groundling.cli", *words],
                 stdout=log,
                 stderr=log,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -271,8 +268,8 @@ class Study:
                 start_new_session=True,
             )
             self._running.append(process)
-        if core is not None:
-            os.sched_setaffinity(process.pid, {core})
+        if processor is not None:
+            os.sched_setaffinity(process.pid, {processor})
         code = process.wait()
         with self._lock:
             self._running.remove(process)
@@ -367,6 +364,7 @@ def main() -> None:
 
 
 def _study(flags: StudyFlags) -> None:
+    _begin(flags)
     seeds = {name: 1 if flags.quick else FULL[name] for name in flags.variants}
     jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget)
     study = Study(jobs, workers=flags.workers)
@@ -378,6 +376,26 @@ def _study(flags: StudyFlags) -> None:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED)
     raise SystemExit(1 if study.failed else 0)
+
+
+def _begin(flags: StudyFlags) -> None:
+    """Writes down what every run of this directory may use, or refuses to mix it with other runs.
+
+    Raises:
+        UserError: the directory holds a study of another family, or with another budget.
+    """
+    file = flags.directory / "study.json"
+    given = {"family": flags.family} | dataclasses.asdict(flags.budget)
+    del given["at"]  # May be asked for later, of the same runs.
+    begun = json.loads(file.read_text()) if file.exists() else given
+    for name, value in given.items():
+        if begun[name] != value:
+            raise UserError(
+                f"--{name} is {value}, but {flags.directory} was begun with {begun[name]}; "
+                "expected the same, or another --directory"
+            )
+    flags.directory.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(given) + "\n")
 
 
 if __name__ == "__main__":

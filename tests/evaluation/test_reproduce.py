@@ -11,8 +11,8 @@ import pytest
 from groundling.evaluation.reproduce import (
     FULL,
     Budget,
+    Command,
     Job,
-    Step,
     Study,
     _return_at,
     gather,
@@ -47,20 +47,36 @@ def test_variants_differ_from_the_plain_agent_in_prediction_alone() -> None:
 def test_first_seeds_come_first(tmp_path: Path) -> None:
     jobs = plan(tmp_path, seeds={"simcore": 2, "none": 1})
     assert [job.name for job in jobs] == ["simcore-0", "none-0", "simcore-1"]
-    assert "--no-controls" in jobs[2].steps[2].command
-    assert "--no-controls" not in jobs[0].steps[2].command
+    assert "--no-controls" in jobs[2].commands[2].words
+    assert "--no-controls" not in jobs[0].commands[2].words
 
 
 def test_at_equal_time_the_clock_ends_a_run_and_equal_frames_are_probed_too(tmp_path: Path) -> None:
     job = plan(tmp_path, seeds={"none": 1}, budget=Budget(minutes=8, at=500_000))[0]
-    trained, _, probed, probed_at = (step.command for step in job.steps)
+    trained, _, probed, probed_at = (command.words for command in job.commands)
     given = dict(zip(trained[2::2], trained[3::2], strict=True))
     assert given["--max-minutes"] == "8"
     assert given["--frames"] == "1000000000"
     assert given["--snapshot-every"] == "500000"
     assert "--frames" not in probed
     assert probed_at[-3:] == ("--no-controls", "--frames", "500000")
-    assert job.steps[3].mark.name == "results-500000.json"
+    assert job.commands[3].result.name == "results-500000.json"
+
+
+def test_studies_with_different_budgets_do_not_mix(tmp_path: Path, monkeypatch, capsys) -> None:
+    def study(*given: str) -> int | str | None:
+        monkeypatch.setattr("sys.argv", ["reproduce", "--directory", str(tmp_path), *given])
+        monkeypatch.setattr(Study, "run", lambda study: True)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    assert study("--minutes", "8", "--output", str(tmp_path)) == 0
+    assert study("--minutes", "8", "--at", "500000", "--output", str(tmp_path)) == 0
+    assert study("--minutes", "9", "--output", str(tmp_path)) == 2
+    told = capsys.readouterr().err
+    assert f"--minutes is 9.0, but {tmp_path} was begun with 8.0; expected the same" in told
+    assert study("--minutes", "8", "--family", "know", "--output", str(tmp_path)) == 2
 
 
 @pytest.mark.slow
@@ -70,13 +86,13 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     train = ("train", "know-small-none", "--run-dir", str(run), "--frames", "1024", *small)
     probe = ("probe", str(run), "--quick", "--rooms", "64", "--no-controls")
     directory = RunDirectory(run)
-    steps = (
-        Step((*train, "--snapshot-every", "512"), run / ".trained"),
-        Step(("evaluate", str(run), "--episodes", "64"), directory.evaluation / "returns.json"),
-        Step(probe, directory.results()),
-        Step((*probe, "--frames", "512"), directory.results(512)),
+    commands = (
+        Command((*train, "--snapshot-every", "512"), run / ".trained"),
+        Command(("evaluate", str(run), "--episodes", "64"), directory.evaluation / "returns.json"),
+        Command(probe, directory.results()),
+        Command((*probe, "--frames", "512"), directory.results(512)),
     )
-    job = Job("none", 0, run, steps)
+    job = Job("none", 0, run, commands)
     study = Study([job], workers=1)
     assert study.run()
     assert not study.failed
@@ -87,11 +103,13 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     assert results["runs"][0]["equal_frames"]["frames"] == 512
     assert "| none | 1 |" in summarise(results, tmp_path / "small")
     broken = ("train", "no-such-preset")
-    marked = Job("none", 0, run, tuple(Step(broken, step.mark) for step in steps))
-    other = Job("none", 1, tmp_path / "none-1", (Step(broken, tmp_path / "none-1" / ".trained"),))
-    study = Study([marked, other], workers=2)
+    finished = Job("none", 0, run, tuple(Command(broken, one.result) for one in commands))
+    other = Job(
+        "none", 1, tmp_path / "none-1", (Command(broken, tmp_path / "none-1" / ".trained"),)
+    )
+    study = Study([finished, other], workers=2)
     assert study.run()
-    assert study.failed == [other], "a job whose steps have left their marks is not run again"
+    assert study.failed == [other], "a job whose commands have left their results is not run again"
     assert "no-such-preset" in (tmp_path / "none-1.log").read_text()
 
 
@@ -101,7 +119,7 @@ def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
     for seed in range(2):
         run = tmp_path / f"none-{seed}"
         train = ("train", "know-small-none", "--run-dir", str(run), "--frames", "100000000")
-        jobs.append(Job("none", seed, run, (Step(train, run / ".trained"),)))
+        jobs.append(Job("none", seed, run, (Command(train, run / ".trained"),)))
     running = RunDirectory(jobs[0].directory)
     over = threading.Event()
 
@@ -129,10 +147,10 @@ def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
 def test_an_error_of_ours_fails_its_job_and_not_the_others(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     inside_a_file = tmp_path / "file" / "none-0"
-    broken = Job("none", 0, inside_a_file, (Step(("envs",), inside_a_file / ".done"),))
+    broken = Job("none", 0, inside_a_file, (Command(("envs",), inside_a_file / ".done"),))
     after = tmp_path / "none-1"
     after.mkdir()
-    well = Job("none", 1, after, (Step(("--version",), after / ".done"),))
+    well = Job("none", 1, after, (Command(("--version",), after / ".done"),))
     study = Study([broken, well], workers=1)
     assert study.run()
     assert study.failed == [broken]
