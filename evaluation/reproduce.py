@@ -287,16 +287,22 @@ def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[st
     Returns:
         {"measured", "runs": [{"variant", "seed", "frames", "seconds", "return", "rows", …}]}; where
         a run was probed `at` so many frames, "equal_frames" holds the same of that moment, but
-        for the return, which is the one of episodes while learning, exploration included.
+        for the return, which is the one of episodes while learning, exploration included;
+        "returns_while_learning" are these by frames, every 500,000.
     """
     runs = []
     for job in jobs:
         run = RunDirectory(job.directory)
         if not run.results().exists():
             continue
-        entry = {"variant": job.variant, "seed": job.seed} | _measured(run, None)
+        entry: dict[str, Any] = {"variant": job.variant, "seed": job.seed} | _measured(run, None)
         returns = json.loads((run.evaluation / "returns.json").read_text())["returns"]
         entry["return"] = returns["agent"]["mean"]
+        entry["returns_while_learning"] = {
+            str(frames): earned
+            for frames in range(SNAPSHOT_EVERY, entry["frames"] + 1, SNAPSHOT_EVERY)
+            if (earned := _return_at(run, frames)) is not None
+        }
         if at is not None and run.results(at).exists():
             entry["equal_frames"] = _measured(run, at) | {"return": _return_at(run, at)}
         runs.append(entry)

@@ -21,7 +21,10 @@ from groundling.training.run import write_text
 REFERENCE = "simcore"
 """The variant that the others are held against."""
 
-MAIN = ("simcore", "present", "none")
+BASELINE = "none"
+"""The variant that learns by reward alone."""
+
+MAIN = ("simcore", "present", BASELINE)
 """Prediction, reconstruction and reward alone: the comparison the study is about."""
 
 UNTRAINED = "untrained agent"
@@ -63,6 +66,7 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
     runs = results["runs"]
     parts = ["Where each run ended:", accuracy_table(runs), differences_table(runs)]
     parts += ["By steps since what the answer rests on was seen:", ages_table(runs)]
+    parts += ["Return while learning, by frames:", returns_table(runs)]
     early = [run | run["equal_frames"] for run in runs if "equal_frames" in run]
     if early:
         table = accuracy_table(early, earned="return while learning")
@@ -134,6 +138,36 @@ def ages_table(
             means = [f"{fmean(scores[age] for scores in found):.2f}" for age in ages]
             rows.append([variant, _spaced(kind), *means])
     return _markdown(["variant", "question", *ages], rows)
+
+
+def returns_table(runs: Sequence[Run]) -> str:
+    """Mean return while learning at equal frames, of variants all of whose seeds came so far.
+
+    The last row holds the reference's return against that of reward alone.
+    """
+    groups = _by_variant(runs)
+    moments = {
+        variant: set.intersection(*(set(run["returns_while_learning"]) for run in group))
+        for variant, group in groups.items()
+    }
+    means = {
+        (variant, moment): fmean(run["returns_while_learning"][moment] for run in groups[variant])
+        for variant, reached in moments.items()
+        for moment in reached
+    }
+    columns = sorted({moment for _, moment in means}, key=int)
+    rows = [
+        [variant, *(_number(means.get((variant, moment)), 1) for moment in columns)]
+        for variant in groups
+    ]
+    ratios = [
+        _number(means[REFERENCE, moment] / means[BASELINE, moment], 2)
+        if {(REFERENCE, moment), (BASELINE, moment)} <= means.keys()
+        else "–"
+        for moment in columns
+    ]
+    rows.append([f"{REFERENCE} / {BASELINE}", *ratios])
+    return _markdown(["variant", *(f"{int(moment) / 1e6:.1f} M" for moment in columns)], rows)
 
 
 def draw(results: dict[str, Any], file: Path) -> None:
@@ -218,6 +252,10 @@ def _mean_and_spread(values: Sequence[float], digits: int) -> str:
         return "–"
     mean = f"{fmean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {stdev(values):.{digits}f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _spaced(name: str) -> str:

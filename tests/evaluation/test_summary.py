@@ -25,6 +25,9 @@ def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
     found = {"frames": frames, "seconds": 480.0, "rows": rows}
     found["steps_since_seen"] = dict.fromkeys(readers, ages)
     found |= {"variant": variant, "seed": seed, "return": 10.0 + seed}
+    found["returns_while_learning"] = {"500000": 4.0 + seed, "1000000": 10 * colour}
+    if variant == "none":
+        found["returns_while_learning"]["1500000"] = 9.0
     if early is not None:
         found["equal_frames"] = run(variant, seed, early, frames=1_000_000)
     return found
@@ -52,6 +55,10 @@ def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys)
     assert "| simcore - none | +0.50 [+0.20, +0.80] *" in text
     assert "| simcore | attribute colour | 0.75 | 0.65 | 0.38 |" in text
     assert "| none | attribute colour | 0.25 | 0.15 | 0.12 |" in text
+    assert "| variant | 0.5 M | 1.0 M | 1.5 M |" in text
+    assert "| simcore | 4.5 | 7.5 | – |" in text
+    assert "| none | 4.5 | 2.5 | 9.0 |" in text
+    assert "| simcore / none | 1.00 | 3.00 | – |" in text
     assert "At 1,000,000 frames:" in text
     assert "| variant | seeds | M frames | minutes | return while learning |" in text
     assert "| simcore | 2 | 1.0 | 8.0 | 10.5 ± 0.7 | 0.55 ± 0.07 |" in text
