@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from groundling.agents.scan import lstm_scan
 
 FORGET_BIAS = 1.0
-"""Forget gates start at 0.73, half open: gradients reach back a few rows from the first update on
-(Gers et al. 2000). Wider open, memory lasts longer and earning is learned more slowly."""
+"""Forget gates, the core's and the simulator's, start at 0.73: half of a cell is left after two
+rows (Gers et al. 2000). CONTRIBUTING.md has what more open gates did."""
 
 
 class CoreState(NamedTuple):

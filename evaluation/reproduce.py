@@ -388,20 +388,35 @@ def _begin(flags: StudyFlags) -> None:
     """Writes down what every run of this directory may use, or refuses to mix it with other runs.
 
     Raises:
-        UserError: the directory holds a study of another family, or with another budget.
+        UserError: the directory holds runs of another family, or with another budget, or cannot be
+            written.
     """
     file = flags.directory / "study.json"
     given = {"family": flags.family} | dataclasses.asdict(flags.budget)
-    del given["at"]  # May be asked for later, of the same runs.
-    begun = json.loads(file.read_text()) if file.exists() else given
-    for name, value in given.items():
-        if begun[name] != value:
+    if flags.budget.minutes is not None:
+        del given["at"]  # May be asked for later, of the same runs: snapshots are kept anyway.
+    try:
+        flags.directory.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            if any(flags.directory.glob("*/config.json")):
+                raise UserError(
+                    f"--directory {flags.directory} holds runs that no study began; expected a "
+                    "study's, or a new one"
+                )
+            write_text(file, json.dumps(given) + "\n")
+        begun = json.loads(file.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"--directory {flags.directory} cannot be used ({error}); expected one you may write to"
+        ) from error
+    for name in given | begun:
+        now, then = (values.get(name) for values in (given, begun))
+        if now != then:
             raise UserError(
-                f"--{name} is {value}, but {flags.directory} was begun with {begun[name]}; "
-                "expected the same, or another --directory"
+                f"--{name} is {'not given' if now is None else now}, but {flags.directory} was "
+                f"begun {'without' if then is None else f'with {then}'}; expected the same, or "
+                "another --directory"
             )
-    flags.directory.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(given) + "\n")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
     runs = results["runs"]
     parts = ["Where each run ended:", accuracy_table(runs), differences_table(runs)]
     parts += ["By steps since what the answer rests on was seen:", ages_table(runs)]
-    parts += ["Return while learning, by frames:", returns_table(runs)]
+    parts += [returns_table(runs)]
     early = [run | run["equal_frames"] for run in runs if "equal_frames" in run]
     if early:
         table = accuracy_table(early, earned="return while learning")
@@ -140,34 +140,35 @@ def ages_table(
     return _markdown(["variant", "question", *ages], rows)
 
 
+MOMENTS = 12
+"""Moments of training that the table of returns shows, at the most."""
+
+
 def returns_table(runs: Sequence[Run]) -> str:
     """Mean return while learning at equal frames, of variants all of whose seeds came so far.
 
-    The last row holds the reference's return against that of reward alone.
+    The last row, if both are there, holds the reference's return against that of reward alone.
     """
     groups = _by_variant(runs)
-    moments = {
-        variant: set.intersection(*(set(run["returns_while_learning"]) for run in group))
-        for variant, group in groups.items()
-    }
     means = {
-        (variant, moment): fmean(run["returns_while_learning"][moment] for run in groups[variant])
-        for variant, reached in moments.items()
-        for moment in reached
+        (variant, moment): fmean(run["returns_while_learning"][moment] for run in group)
+        for variant, group in groups.items()
+        for moment in set.intersection(*(set(run["returns_while_learning"]) for run in group))
     }
-    columns = sorted({moment for _, moment in means}, key=int)
+    moments = sorted({moment for _, moment in means}, key=int)
+    if not moments:
+        return ""
+    moments = moments[len(moments) % -(-len(moments) // MOMENTS) :: -(-len(moments) // MOMENTS)]
     rows = [
-        [variant, *(_number(means.get((variant, moment)), 1) for moment in columns)]
+        [variant, *(_number(means.get((variant, moment)), 1) for moment in moments)]
         for variant in groups
     ]
-    ratios = [
-        _number(means[REFERENCE, moment] / means[BASELINE, moment], 2)
-        if {(REFERENCE, moment), (BASELINE, moment)} <= means.keys()
-        else "–"
-        for moment in columns
-    ]
-    rows.append([f"{REFERENCE} / {BASELINE}", *ratios])
-    return _markdown(["variant", *(f"{int(moment) / 1e6:.1f} M" for moment in columns)], rows)
+    if {REFERENCE, BASELINE} <= groups.keys():
+        earned = [(means.get((REFERENCE, at)), means.get((BASELINE, at))) for at in moments]
+        ratios = [one / other if one and other else None for one, other in earned]
+        rows.append([f"{REFERENCE} / {BASELINE}", *(_number(ratio, 2) for ratio in ratios)])
+    table = _markdown(["variant", *(f"{int(moment) / 1e6:.1f} M" for moment in moments)], rows)
+    return f"Return while learning, by frames:\n\n{table}"
 
 
 def draw(results: dict[str, Any], file: Path) -> None:

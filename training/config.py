@@ -67,7 +67,7 @@ class LearnerConfig:
     adam_epsilon: float = 1e-6
     """Adam's ε."""
     max_gradient_norm: float = 5.0
-    """The agent's gradient is scaled down to this norm."""
+    """Each objective's gradient (reward's, prediction's) is scaled down to this norm."""
     discount: float = 0.97
     """γ of the return."""
     lambda_: float = 0.95
@@ -101,8 +101,10 @@ class LearnerConfig:
         """Share of actions that are drawn uniformly after so many frames of training."""
         if frames >= self.exploration_until:
             return self.exploration
+        if frames <= self.exploration_from:
+            return 0.0
         grown = (frames - self.exploration_from) / (self.exploration_until - self.exploration_from)
-        return self.exploration * max(0.0, grown)
+        return self.exploration * grown
 
 
 @dataclass(frozen=True)

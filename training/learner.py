@@ -1,4 +1,4 @@
-"""The learner: one unroll in, one step of the optimiser out."""
+"""The learner: one unroll in, one step of every objective out."""
 
 import math
 from typing import NamedTuple, cast
@@ -34,9 +34,9 @@ class Objective(NamedTuple):
 class Learner:
     """Reward, prediction and, if they may, answers teach one agent.
 
-    Each has an optimiser of its own, and all step from the same weights. Were the gradients summed
-    for a single Adam, the loudest loss would set the size of every loss's steps: the agent would
-    learn to earn at half its pace (see CONTRIBUTING.md).
+    Each has an optimiser of its own, and all step from the same weights: were the gradients summed
+    for a single Adam, the loudest would set the size of every step (CONTRIBUTING.md has what that
+    did to returns).
 
     Args:
         agent: learns in place.

@@ -49,9 +49,9 @@ def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = Tru
         training = Training(config, device)
         run = RunDirectory(run_dir)
         # Whatever is wrong with an earlier run here is found before a byte of it is overwritten.
-        resumes = run.can_resume(config)
+        run.check(config)
         with run.locked():
-            if resumes:
+            if run.checkpoint.exists():
                 training.resume(run)
             run.open_for(config)
             discard_after(run.metrics, training.learner.updates)

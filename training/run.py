@@ -54,13 +54,16 @@ class RunDirectory:
             ) from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{self.config} is damaged ({error}); expected JSON") from error
-        config: TrainConfig = from_json(
-            values.get("config", values) if isinstance(values, dict) else values
-        )
+        try:
+            config: TrainConfig = from_json(
+                values.get("config", values) if isinstance(values, dict) else values
+            )
+        except UserError as error:
+            raise UserError(f"{self.config}: {error}") from error
         return config
 
-    def can_resume(self, config: TrainConfig) -> bool:
-        """Whether there is a checkpoint to go on from. Touches nothing.
+    def check(self, config: TrainConfig) -> None:
+        """Looks whether a run of this configuration may live here. Touches nothing.
 
         Raises:
             ValueError: another configuration, or something else, lives here.
@@ -72,11 +75,10 @@ class RunDirectory:
                     f"run-dir {self.path} was made with another configuration "
                     f"({'; '.join(changed[:3])}); expected the same, or another --run-dir"
                 )
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif any(file != self.lock for file in self.path.rglob("*") if not file.is_dir()):
             raise UserError(
                 f"run-dir {self.path} holds other files; expected a new or an empty directory"
             )
-        return self.checkpoint.exists()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

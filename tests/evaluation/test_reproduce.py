@@ -64,19 +64,34 @@ def test_at_equal_time_the_clock_ends_a_run_and_equal_frames_are_probed_too(tmp_
 
 
 def test_studies_with_different_budgets_do_not_mix(tmp_path: Path, monkeypatch, capsys) -> None:
-    def study(*given: str) -> int | str | None:
-        monkeypatch.setattr("sys.argv", ["reproduce", "--directory", str(tmp_path), *given])
+    def study(name: str, *given: str) -> int | str | None:
+        directory = tmp_path / name
+        flags = ["--directory", str(directory), "--output", str(tmp_path), *given]
+        monkeypatch.setattr("sys.argv", ["reproduce", *flags])
         monkeypatch.setattr(Study, "run", lambda study: True)
         with pytest.raises(SystemExit) as ended:
             main()
         return ended.value.code
 
-    assert study("--minutes", "8", "--output", str(tmp_path)) == 0
-    assert study("--minutes", "8", "--at", "500000", "--output", str(tmp_path)) == 0
-    assert study("--minutes", "9", "--output", str(tmp_path)) == 2
+    assert study("a", "--minutes", "8") == 0
+    assert study("a", "--minutes", "8", "--at", "500000") == 0, "snapshots were kept anyway"
+    assert study("a", "--minutes", "9") == 2
     told = capsys.readouterr().err
-    assert f"--minutes is 9.0, but {tmp_path} was begun with 8.0; expected the same" in told
-    assert study("--minutes", "8", "--family", "know", "--output", str(tmp_path)) == 2
+    assert f"--minutes is 9.0, but {tmp_path / 'a'} was begun with 8.0; expected the same" in told
+    assert study("a") == 2
+    told = capsys.readouterr().err
+    assert f"--minutes is not given, but {tmp_path / 'a'} was begun with 8.0" in told
+    assert study("a", "--minutes", "8", "--family", "know") == 2
+    assert study("b", "--frames", "9000") == 0
+    assert study("b", "--frames", "9000", "--at", "500") == 2, "no snapshot was kept"
+    assert f"{tmp_path / 'b'} was begun without; expected" in capsys.readouterr().err
+    (tmp_path / "c" / "none-0").mkdir(parents=True)
+    (tmp_path / "c" / "none-0" / "config.json").touch()
+    assert study("c", "--minutes", "8") == 2
+    assert "holds runs that no study began" in capsys.readouterr().err
+    (tmp_path / "d").touch()
+    assert study("d") == 2
+    assert "d cannot be used (" in capsys.readouterr().err
 
 
 @pytest.mark.slow

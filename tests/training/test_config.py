@@ -200,3 +200,5 @@ def test_exploration_grows_between_two_moments():
     assert shares == pytest.approx([0.0, 0.0, 0.05, 0.2, 0.2])
     always = LearnerConfig(exploration=0.2, exploration_from=0, exploration_until=0)
     assert always.explored(0) == 0.2
+    at_once = LearnerConfig(exploration=0.2, exploration_from=100, exploration_until=100)
+    assert [at_once.explored(frames) for frames in (0, 99, 100)] == [0.0, 0.0, 0.2]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from groundling.envs.errors import UserError
 from groundling.training.checkpoint import CheckpointError, load_checkpoint
 from groundling.training.config import to_json
-from groundling.training.loop import train
+from groundling.training.loop import Training, train
 from groundling.training.run import (
     RunDirectory,
     load_agent,
@@ -57,7 +58,7 @@ def refusal(action):
 
 def test_looking_at_a_run_directory_touches_nothing(config, tmp_path):
     run = RunDirectory(tmp_path / "new")
-    assert run.can_resume(config) is False
+    run.check(config)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,11 +70,11 @@ def test_a_new_directory_says_what_runs_in_it(run, config, monkeypatch):
     assert about["command"] == ["groundling", "train", "demo"]
     assert {"python", "torch", "gymnasium", "numpy", "groundling"} <= about["packages"].keys()
     assert run.read_config() == config
-    assert run.can_resume(config) is False
+    run.check(config)
 
 
 def test_an_empty_directory_will_do(config, tmp_path):
-    assert RunDirectory(tmp_path).can_resume(config) is False
+    RunDirectory(tmp_path).check(config)
     RunDirectory(tmp_path).open_for(config)
     assert RunDirectory(tmp_path).read_config() == config
 
@@ -89,7 +90,7 @@ def test_another_configuration_is_refused_and_nothing_is_overwritten(trained, sm
 
 def test_what_may_change_is_written_down_anew(run, config):
     longer = dataclasses.replace(config, frames=60, log_every=2)
-    assert run.can_resume(longer) is False
+    run.check(longer)
     run.open_for(longer)
     assert run.read_config() == longer
 
@@ -102,14 +103,44 @@ def test_a_directory_of_somebody_else_is_refused_and_left_alone(config, tmp_path
     assert contents(tmp_path) == before
 
 
-def test_two_trainings_do_not_share_a_directory(config, tmp_path):
-    run = train(config, tmp_path / "run", show_progress=False)
-    with run.locked():
-        before = contents(run.path)
-        message = refusal(lambda: train(config, run.path, show_progress=False))
-        assert contents(run.path) == before
-    assert "is in use by another `groundling train`; expected it to be over" in message
-    train(config, run.path, show_progress=False)  # The lock was given back.
+def test_two_trainings_do_not_share_a_directory(config, tmp_path, monkeypatch):
+    path, refusals = tmp_path / "run", []
+    working = Training._update
+
+    def update(training, window):
+        working(training, window)
+        monkeypatch.setattr(Training, "_update", working)
+        before = contents(path)
+        refusals.append(refusal(lambda: train(config, path, show_progress=False)))
+        assert contents(path) == before
+
+    monkeypatch.setattr(Training, "_update", update)
+    train(config, path, show_progress=False)
+    assert len(refusals) == 1
+    assert "is in use by another `groundling train`; expected it to be over" in refusals[0]
+    train(config, path, show_progress=False)  # The lock was given back.
+
+
+def test_a_run_that_another_training_finished_a_moment_ago_is_over(config, tmp_path, monkeypatch):
+    path, working, updates = tmp_path / "run", RunDirectory.locked, []
+
+    @contextmanager
+    def locked(run):
+        monkeypatch.setattr(RunDirectory, "locked", working)
+        train(config, path, show_progress=False)
+        monkeypatch.setattr(Training, "_update", lambda *arguments: updates.append(arguments))
+        with working(run):
+            yield
+
+    monkeypatch.setattr(RunDirectory, "locked", locked)
+    train(config, path, show_progress=False)
+    assert not updates
+
+
+def test_a_lock_alone_is_no_run_of_somebody_else(config, tmp_path):
+    with RunDirectory(tmp_path).locked():
+        pass
+    RunDirectory(tmp_path).check(config)
 
 
 def directories_nobody_can_make(tmp_path):
@@ -148,7 +179,7 @@ def test_a_read_only_run_directory_is_refused(config, tmp_path, monkeypatch, fai
 )
 def test_a_damaged_configuration_is_refused_and_left_alone(run, config, content, expected):
     run.config.write_bytes(content)
-    assert expected in refusal(lambda: run.can_resume(config))
+    assert expected in refusal(lambda: run.check(config))
     assert expected in refusal(lambda: train(config, run.path, show_progress=False))
     assert run.config.read_bytes() == content
 
