@@ -70,49 +70,64 @@ def episode_returns(
 
 
 def evaluate(
-    run_dir: Path | str, *, episodes: int = 512, device: str = "cpu", show_progress: bool = True
+    run_dir: Path | str,
+    *,
+    episodes: int = 512,
+    snapshots: bool = False,
+    device: str = "cpu",
+    show_progress: bool = True,
 ) -> dict[str, Any]:
     """Measures a run's return beside a random policy and, in our own rooms, the explorer.
 
     Writes `evaluation/returns.json` in the run directory.
 
+    Args:
+        run_dir: of the run.
+        episodes: that each policy plays.
+        snapshots: whether the agent is measured as it was at every snapshot, too.
+        device: where to compute.
+        show_progress: a live display on stderr.
+
     Returns:
-        {"episodes", "returns": {policy: {"mean", "standard_error"}}, …}.
+        {"episodes", "returns": {policy: {"mean", "standard_error"}}, "snapshots": {frames:
+        {"mean", "standard_error"}}, …}.
     """
     run = RunDirectory(run_dir)
-    agent, config = load_agent(run_dir, device=device)
+    config = run.read_config()
     environment = make_environment(config.env, num_envs=BATCH)
-    reader = Reader(agent, BATCH)
-    policies: dict[str, tuple[Choose, tuple[Reader, ...]]] = {
-        "agent": (
-            by_agent(reader, named_generator(0, "evaluation", resolve_device(device))),
-            (reader,),
-        ),
-        "random": (at_random(environment, np.random.default_rng(named_seed(0, "random"))), ()),
-    }
-    if config.env.is_rooms:
-        policies["explorer"] = (by_explorer(environment), ())
-    returns = {
-        name: _summary(
-            episode_returns(
-                environment,
-                choose,
-                episodes,
-                readers=readers,
-                device=device,
-                description=f"return of {name}",
-                shown=show_progress,
-            )
+
+    def measured(name: str, choose: Choose, *readers: Reader) -> dict[str, float]:
+        found = episode_returns(
+            environment,
+            choose,
+            episodes,
+            readers=readers,
+            device=device,
+            description=f"return of {name}",
+            shown=show_progress,
         )
-        for name, (choose, readers) in policies.items()
-    }
-    environment.close()
+        return _summary(found)
+
+    def agent_s(frames: int | None) -> dict[str, float]:
+        agent, _ = load_agent(run_dir, device=device, frames=frames)
+        reader = Reader(agent, BATCH)
+        draws = named_generator(0, "evaluation", resolve_device(device))
+        name = "agent" if frames is None else f"agent at {frames:,} frames"
+        return measured(name, by_agent(reader, draws), reader)
+
+    returns = {"agent": agent_s(None)}
+    random = np.random.default_rng(named_seed(0, "random"))
+    returns["random"] = measured("random", at_random(environment, random))
+    if config.env.is_rooms:
+        returns["explorer"] = measured("explorer", by_explorer(environment))
     results = {
         "run": str(run.path),
         "episodes": episodes,
         "returns": returns,
+        "snapshots": {str(one): agent_s(one) for one in run.snapshots()} if snapshots else {},
         "measured": time.strftime("%Y-%m-%d"),
     }
+    environment.close()
     run.evaluation.mkdir(exist_ok=True)
     write_text(run.evaluation / "returns.json", json.dumps(results, indent=2) + "\n")
     return results

@@ -27,7 +27,6 @@ import tyro
 from groundling.envs.errors import UserError
 from groundling.evaluation.summary import summarise
 from groundling.training.loop import stop_request
-from groundling.training.metrics import read_rows
 from groundling.training.presets import FAMILIES
 from groundling.training.progress import Advance, console, progress
 from groundling.training.run import RunDirectory, write_text
@@ -160,7 +159,7 @@ def _commands(
     directory = RunDirectory(run)
     commands = [
         Command(tuple(train), run / ".trained"),
-        Command(("evaluate", str(run)), directory.evaluation / "returns.json"),
+        Command(("evaluate", str(run), "--snapshots"), directory.evaluation / "returns.json"),
         Command(tuple(probe if controls else alone), directory.results()),
     ]
     if budget.at is not None:
@@ -286,9 +285,8 @@ def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[st
 
     Returns:
         {"measured", "runs": [{"variant", "seed", "frames", "seconds", "return", "rows", …}]}; where
-        a run was probed `at` so many frames, "equal_frames" holds the same of that moment, but
-        for the return, which is the one of episodes while learning, exploration included;
-        "returns_while_learning" are these by frames, every 500,000.
+        a run was probed `at` so many frames, "equal_frames" holds the same of that moment.
+        "returns" are those of its snapshots, by frames.
     """
     runs = []
     for job in jobs:
@@ -296,15 +294,11 @@ def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[st
         if not run.results().exists():
             continue
         entry: dict[str, Any] = {"variant": job.variant, "seed": job.seed} | _measured(run, None)
-        returns = json.loads((run.evaluation / "returns.json").read_text())["returns"]
-        entry["return"] = returns["agent"]["mean"]
-        entry["returns_while_learning"] = {
-            str(frames): earned
-            for frames in range(SNAPSHOT_EVERY, entry["frames"] + 1, SNAPSHOT_EVERY)
-            if (earned := _return_at(run, frames)) is not None
-        }
+        earned = json.loads((run.evaluation / "returns.json").read_text())
+        entry["return"] = earned["returns"]["agent"]["mean"]
+        entry["returns"] = {frames: score["mean"] for frames, score in earned["snapshots"].items()}
         if at is not None and run.results(at).exists():
-            entry["equal_frames"] = _measured(run, at) | {"return": _return_at(run, at)}
+            entry["equal_frames"] = _measured(run, at) | {"return": entry["returns"][str(at)]}
         runs.append(entry)
     results = {"measured": time.strftime("%Y-%m-%d"), "runs": runs}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -318,16 +312,6 @@ def _measured(run: RunDirectory, frames: int | None) -> dict[str, Any]:
     return {
         name: probe[name] for name in ("frames", "seconds", "settings", "rows", "steps_since_seen")
     }
-
-
-def _return_at(run: RunDirectory, frames: int) -> float | None:
-    """Mean return in the last row of metrics up to a moment in which episodes ended, if any."""
-    returns = [
-        row["episode_return"]
-        for row in read_rows(run.metrics)
-        if row["episodes"] and (row["frames"] or 0) <= frames
-    ]
-    return returns[-1] if returns else None
 
 
 @dataclass(frozen=True)

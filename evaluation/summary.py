@@ -69,8 +69,7 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
     parts += [returns_table(runs)]
     early = [run | run["equal_frames"] for run in runs if "equal_frames" in run]
     if early:
-        table = accuracy_table(early, earned="return while learning")
-        parts += [f"At {early[0]['frames']:,} frames:", table]
+        parts += [f"At {early[0]['frames']:,} frames:", accuracy_table(early)]
         parts += [differences_table(early)]
     text = "\n\n".join(part for part in parts if part)
     draw(results, stem.with_suffix(".png"))
@@ -79,13 +78,8 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
     return text
 
 
-def accuracy_table(runs: Sequence[Run], *, earned: str = "return") -> str:
-    """Answerable questions answered right, by variant: mean over seeds, and standard deviation.
-
-    Args:
-        runs: of a study.
-        earned: what their returns are called.
-    """
+def accuracy_table(runs: Sequence[Run]) -> str:
+    """Answerable questions answered right, by variant: mean over seeds, and standard deviation."""
     kinds = list(runs[0]["rows"]["agent"])
     rows = []
     for variant, group in _by_variant(runs).items():
@@ -94,7 +88,7 @@ def accuracy_table(runs: Sequence[Run], *, earned: str = "return") -> str:
             str(len(group)),
             f"{fmean(run['frames'] for run in group) / 1e6:.1f}",
             f"{fmean(run['seconds'] for run in group) / 60:.1f}",
-            _mean_and_spread([run["return"] for run in group if run["return"] is not None], 1),
+            _mean_and_spread([run["return"] for run in group], 1),
         ]
         rows.append(cells + [_mean_and_spread(_scores(group, kind), 2) for kind in kinds])
     for name in (UNTRAINED, "question only"):
@@ -103,7 +97,7 @@ def accuracy_table(runs: Sequence[Run], *, earned: str = "return") -> str:
             rows.append(
                 cells + [_mean_and_spread(_scores(group, kind, row=name), 2) for kind in kinds]
             )
-    header = ["variant", "seeds", "M frames", "minutes", earned, *map(_spaced, kinds)]
+    header = ["variant", "seeds", "M frames", "minutes", "return", *map(_spaced, kinds)]
     return _markdown(header, rows)
 
 
@@ -145,15 +139,15 @@ MOMENTS = 12
 
 
 def returns_table(runs: Sequence[Run]) -> str:
-    """Mean return while learning at equal frames, of variants all of whose seeds came so far.
+    """Mean return at equal frames, of variants all of whose seeds came so far.
 
     The last row, if both are there, holds the reference's return against that of reward alone.
     """
     groups = _by_variant(runs)
     means = {
-        (variant, moment): fmean(run["returns_while_learning"][moment] for run in group)
+        (variant, moment): fmean(run["returns"][moment] for run in group)
         for variant, group in groups.items()
-        for moment in set.intersection(*(set(run["returns_while_learning"]) for run in group))
+        for moment in set.intersection(*(set(run["returns"]) for run in group))
     }
     moments = sorted({moment for _, moment in means}, key=int)
     if not moments:
@@ -168,7 +162,7 @@ def returns_table(runs: Sequence[Run]) -> str:
         ratios = [one / other if one and other else None for one, other in earned]
         rows.append([f"{REFERENCE} / {BASELINE}", *(_number(ratio, 2) for ratio in ratios)])
     table = _markdown(["variant", *(f"{int(moment) / 1e6:.1f} M" for moment in moments)], rows)
-    return f"Return while learning, by frames:\n\n{table}"
+    return f"Return by frames:\n\n{table}"
 
 
 def draw(results: dict[str, Any], file: Path) -> None:
@@ -249,8 +243,6 @@ def _scores(runs: Sequence[Run], kind: str, row: str = "agent") -> list[float]:
 
 
 def _mean_and_spread(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return "–"
     mean = f"{fmean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {stdev(values):.{digits}f}"
 

@@ -140,6 +140,7 @@ def evaluate(
     run: tyro.conf.Positional[Path],
     /,
     episodes: int = 512,
+    snapshots: bool = False,
     json: bool = False,
     device: str = "cpu",
 ) -> None:
@@ -148,6 +149,7 @@ def evaluate(
     Args:
         run: The run directory.
         episodes: How many episodes each policy plays.
+        snapshots: Measure the agent at every snapshot, too (see train --snapshot-every).
         json: Print the results as JSON.
         device: Where to compute.
     """
@@ -155,13 +157,15 @@ def evaluate(
 
     if episodes < 2:
         raise UserError(f"--episodes is {episodes}; expected at least 2")
-    results = evaluate_run(run, episodes=episodes, device=device)
+    results = evaluate_run(run, episodes=episodes, snapshots=snapshots, device=device)
     if json:
         _print_json(results)
         return
+    earlier = results["snapshots"].items()
+    scores = results["returns"] | {f"agent at {int(at):,} frames": score for at, score in earlier}
     rows = [
         [name, f"{score['mean']:.2f}", f"{score['standard_error']:.2f}"]
-        for name, score in results["returns"].items()
+        for name, score in scores.items()
     ]
     _print_table(["policy", "mean return", "standard error"], rows)
 

@@ -36,6 +36,11 @@ class RunDirectory:
         """The checkpoint that was kept after so many frames (`TrainConfig.snapshot_every`)."""
         return self.checkpoint.with_name(f"frames-{frames}.pt")
 
+    def snapshots(self) -> list[int]:
+        """Frames of training after which a checkpoint was kept, ascending."""
+        kept = self.checkpoint.parent.glob("frames-*.pt")
+        return sorted(int(path.stem.removeprefix("frames-")) for path in kept)
+
     def results(self, frames: int | None = None) -> Path:
         """What probing found: of the latest checkpoint, or of a snapshot."""
         return self.probe / ("results.json" if frames is None else f"results-{frames}.json")

@@ -14,7 +14,6 @@ from groundling.evaluation.reproduce import (
     Command,
     Job,
     Study,
-    _return_at,
     gather,
     main,
     plan,
@@ -103,7 +102,10 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     directory = RunDirectory(run)
     commands = (
         Command((*train, "--snapshot-every", "512"), run / ".trained"),
-        Command(("evaluate", str(run), "--episodes", "64"), directory.evaluation / "returns.json"),
+        Command(
+            ("evaluate", str(run), "--episodes", "64", "--snapshots"),
+            directory.evaluation / "returns.json",
+        ),
         Command(probe, directory.results()),
         Command((*probe, "--frames", "512"), directory.results(512)),
     )
@@ -116,6 +118,8 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     assert results["runs"][0]["variant"] == "none"
     assert results["runs"][0]["frames"] == 1024
     assert results["runs"][0]["equal_frames"]["frames"] == 512
+    assert list(results["runs"][0]["returns"]) == ["512", "1024"]
+    assert results["runs"][0]["returns"]["1024"] == results["runs"][0]["return"]
     assert "| none | 1 |" in summarise(results, tmp_path / "small")
     broken = ("train", "no-such-preset")
     finished = Job("none", 0, run, tuple(Command(broken, one.result) for one in commands))
@@ -170,18 +174,6 @@ def test_an_error_of_ours_fails_its_job_and_not_the_others(tmp_path: Path) -> No
     assert study.run()
     assert study.failed == [broken]
     assert well.done
-
-
-def test_the_return_at_a_moment_is_that_of_the_last_row_before_it(tmp_path: Path) -> None:
-    rows = [(100, 5, 1.0), (200, 5, 2.0), (300, 0, None), (400, 5, 4.0)]
-    names = ("frames", "episodes", "episode_return")
-    run = RunDirectory(tmp_path)
-    run.metrics.write_text(
-        "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
-    )
-    assert _return_at(run, 350) == 2.0
-    assert _return_at(run, 400) == 4.0
-    assert _return_at(run, 50) is None
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
     found = {"frames": frames, "seconds": 480.0, "rows": rows}
     found["steps_since_seen"] = dict.fromkeys(readers, ages)
     found |= {"variant": variant, "seed": seed, "return": 10.0 + seed}
-    found["returns_while_learning"] = {"500000": 4.0 + seed, "1000000": 10 * colour}
+    found["returns"] = {"500000": 4.0 + seed, "1000000": 10 * colour}
     if variant == "none":
-        found["returns_while_learning"]["1500000"] = 9.0
+        found["returns"]["1500000"] = 9.0
     if early is not None:
         found["equal_frames"] = run(variant, seed, early, frames=1_000_000)
     return found
@@ -60,7 +60,7 @@ def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys)
     assert "| none | 4.5 | 2.5 | 9.0 |" in text
     assert "| simcore / none | 1.00 | 3.00 | – |" in text
     assert "At 1,000,000 frames:" in text
-    assert "| variant | seeds | M frames | minutes | return while learning |" in text
+    assert "| variant | seeds | M frames | minutes | return |" in text
     assert "| simcore | 2 | 1.0 | 8.0 | 10.5 ± 0.7 | 0.55 ± 0.07 |" in text
     (tmp_path / "study.json").write_text(json.dumps({"runs": runs}))
     pictures = [tmp_path / "study.png", tmp_path / "study-ages.png"]
