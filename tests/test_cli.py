@@ -76,6 +76,15 @@ def test_results_for_machines(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert set(returns) == {"agent", "random", "explorer"}
 
 
+def test_returns_of_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    main(["train", "demo", "--run-dir", run, *SMALL, "--snapshot-every", "512"])
+    main(["evaluate", run, "--episodes", "64", "--snapshots"])
+    shown = capsys.readouterr().out
+    assert "agent at 512 frames" in shown
+    assert "agent at 1,024 frames" in shown
+
+
 @pytest.mark.slow
 def test_probe_results_for_machines(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
