@@ -35,10 +35,10 @@ types: $(INSTALLED)
 	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml groundling
 
 reproduce: $(INSTALLED)  ## the study behind the README's table: hours; goes on where it stopped
-	$(BIN)/python -m groundling.evaluation.reproduce --minutes 20
+	$(BIN)/python -m groundling.evaluation.reproduce --minutes 12
 
 reproduce-quick: $(INSTALLED)  ## the same with one seed
-	$(BIN)/python -m groundling.evaluation.reproduce --quick --minutes 20 --directory runs/know-small-quick --output runs/know-small-quick
+	$(BIN)/python -m groundling.evaluation.reproduce --quick --minutes 12 --directory runs/know-small-quick --output runs/know-small-quick
 
 reproduce-know: $(INSTALLED)  ## the larger world: a night
 	$(BIN)/python -m groundling.evaluation.reproduce --family know --directory runs/know --variants simcore none --quick

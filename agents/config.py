@@ -13,10 +13,9 @@ class PredictionConfig:
     loss: Literal["none", "simcore", "cpc"] = "none"
     """No prediction; SimCore (Gregor et al. 2019): generate the future; CPC|A (Guo et al. 2018):
     tell it from others."""
-    weight: float = 1.0
-    """Weight of the horizons from 1 on. Prediction has an optimiser of its own: only how the two
-    weights compare matters, and whether they are 0."""
-    present_weight: float = 1.0
+    weight: float = 0.3
+    """Weight of the horizons from 1 on, in the agent's total loss."""
+    present_weight: float = 0.3
     """Weight of horizon 0: the present view from the belief itself, without the simulator."""
     starts: int = 8
     """Rows of each unroll from which the simulator sets out."""

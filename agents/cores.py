@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from groundling.agents.scan import lstm_scan
 
 FORGET_BIAS = 3.0
-"""Forget gates, the core's and the simulator's, start at 0.95: half of what is in a cell is still
-there after 14 rows, and gradients reach as far back (Gers et al. 2000 on why the gate should start
-open)."""
+"""Forget gates start at 0.95: half of what is in a cell is still there after 14 rows, and gradients
+reach as far back (Gers et al. 2000 on why the gate should start open)."""
 
 
 class CoreState(NamedTuple):

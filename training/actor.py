@@ -65,6 +65,7 @@ class Actor:
         seed: of the environments (see `training.seeds`).
         generator: draws the actions; on the agent's device.
         question_generator: decides when and what the online probe is asked; None asks nothing.
+        exploration: share of actions drawn uniformly instead of from the policy.
         staggered: the environments' first episodes began in the middle and are not reported.
     """
 
@@ -76,12 +77,14 @@ class Actor:
         seed: int,
         generator: torch.Generator,
         question_generator: np.random.Generator | None = None,
+        exploration: float = 0.0,
         staggered: bool = False,
     ) -> None:
         self.environment = environment
         self.agent = agent
         self.generator = generator
         self.question_generator = question_generator
+        self.exploration = exploration
         self.device = generator.device
         self.batch = environment.num_envs
         self.doorkeeper = Doorkeeper(environment, environment.spec.id if environment.spec else "")
@@ -95,21 +98,13 @@ class Actor:
         self.finished: list[FinishedEpisode] = []
 
     @torch.no_grad()
-    def collect(
-        self,
-        length: int,
-        *,
-        exploration: float = 0.0,
-        policy_version: int = 0,
-        ask: bool = False,
-    ) -> Unroll:
+    def collect(self, length: int, *, policy_version: int = 0, ask: bool = False) -> Unroll:
         """Walks `length` steps and returns them as length + 1 rows.
 
         Episodes that end on the way are added to `finished`.
 
         Args:
             length: T, in steps.
-            exploration: share of actions drawn uniformly instead of from the policy.
             policy_version: of the weights the agent now has; only written into the unroll.
             ask: draw questions for the online probe at one random row.
         """
@@ -125,7 +120,7 @@ class Actor:
                 questions = self._ask(t)
             output, self.core_state = self.agent.step(self.row, self.core_state)
             action, log_prob = sample_actions(
-                output.policy_logits, self.generator, exploration=exploration
+                output.policy_logits, self.generator, exploration=self.exploration
             )
             terminated, truncated, info = self._step(action)
             rows.append(self.row)

@@ -55,19 +55,14 @@ class LearnerConfig:
     unroll_length: int = 32
     """Steps of every environment per update (T)."""
     exploration: float = 0.1
-    """Share of actions that are drawn uniformly instead of from the policy, in the end. V-trace
-    corrects for it; an agent that always walks the same way knows only what lies along it."""
-    exploration_from: int = 2_000_000
-    """Frames after which the first such action is drawn: a policy that is still learning varies
-    enough by itself, and learns faster undisturbed."""
-    exploration_until: int = 3_000_000
-    """Frames after which their share has grown to its full size."""
+    """Share of actions that are drawn uniformly instead of from the policy. V-trace corrects for
+    it; an agent that always walks the same way knows only what lies along it."""
     learning_rate: float = 1e-3
     """Adam's step size."""
     adam_epsilon: float = 1e-6
     """Adam's ε."""
     max_gradient_norm: float = 5.0
-    """Each objective's gradient (reward's, prediction's) is scaled down to this norm."""
+    """The agent's gradient is scaled down to this norm."""
     discount: float = 0.97
     """γ of the return."""
     lambda_: float = 0.95
@@ -87,24 +82,9 @@ class LearnerConfig:
         for name in ("exploration", "discount", "lambda_"):
             value = getattr(self, name)
             _expect(0 <= value <= 1, f"learner.{name.strip('_')}", value, "a number in [0, 1]")
-        for name in ("policy_weight", "baseline_weight", "entropy_weight", "exploration_from"):
+        for name in ("policy_weight", "baseline_weight", "entropy_weight"):
             value = getattr(self, name)
             _expect(value >= 0, f"learner.{name.replace('_', '-')}", value, "0 or more")
-        _expect(
-            self.exploration_until >= self.exploration_from,
-            "learner.exploration-until",
-            self.exploration_until,
-            f"at least learner.exploration-from ({self.exploration_from})",
-        )
-
-    def explored(self, frames: int) -> float:
-        """Share of actions that are drawn uniformly after so many frames of training."""
-        if frames >= self.exploration_until:
-            return self.exploration
-        if frames <= self.exploration_from:
-            return 0.0
-        grown = (frames - self.exploration_from) / (self.exploration_until - self.exploration_from)
-        return self.exploration * grown
 
 
 @dataclass(frozen=True)
@@ -125,6 +105,8 @@ class OnlineProbeConfig:
     """Clip of the monitor's own gradient."""
     answers_reach_agent: bool = False
     """Let the answers' gradient into the agent, on purpose: the upper bound, not a probe."""
+    answer_weight: float = 1.0
+    """Weight of that gradient in the agent (only with answers-reach-agent)."""
 
     def __post_init__(self) -> None:
         for name in ("size", "every"):
@@ -132,6 +114,7 @@ class OnlineProbeConfig:
         for name in ("learning_rate", "max_gradient_norm"):
             value = getattr(self, name)
             _expect(value > 0, f"probe.{name.replace('_', '-')}", value, "a positive number")
+        _expect(self.answer_weight >= 0, "probe.answer-weight", self.answer_weight, "0 or more")
         if self.answers_reach_agent and not self.online:
             raise UserError(
                 "probe.answers-reach-agent is True; expected probe.online True beside it"

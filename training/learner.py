@@ -1,7 +1,7 @@
-"""The learner: one unroll in, one step of every objective out."""
+"""The learner: one unroll in, one step of the optimiser out."""
 
 import math
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,20 +23,8 @@ from groundling.training.monitor import Monitor
 from groundling.training.unroll import Unroll, transitions
 
 
-class Objective(NamedTuple):
-    """Losses that are learned from together, with an optimiser of their own for the whole agent."""
-
-    weights: dict[str, float]
-    """Of each loss, by name."""
-    optimiser: torch.optim.Adam
-
-
 class Learner:
-    """Reward, prediction and, if they may, answers teach one agent.
-
-    Each has an optimiser of its own, and all step from the same weights: were the gradients summed
-    for a single Adam, the loudest would set the size of every step (CONTRIBUTING.md has what that
-    did to returns).
+    """Sums the losses by name, and steps one optimiser for the whole agent.
 
     Args:
         agent: learns in place.
@@ -58,30 +46,19 @@ class Learner:
         self.generator = generator
         self.monitor = monitor
         self.updates = 0
-        weights = {
-            "reward": {
-                "policy": config.policy_weight,
-                "baseline": config.baseline_weight,
-                "entropy": config.entropy_weight,
-            }
+        self.optimiser = torch.optim.Adam(
+            agent.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True
+        )
+        self.weights = {
+            "policy": config.policy_weight,
+            "baseline": config.baseline_weight,
+            "entropy": config.entropy_weight,
         }
         if agent.prediction is not None:
-            predicts = agent.prediction.config
-            weights["prediction"] = {
-                "present": predicts.present_weight,
-                "future": predicts.weight,
-            }
+            self.weights["present"] = agent.prediction.config.present_weight
+            self.weights["future"] = agent.prediction.config.weight
         if monitor is not None and monitor.config.answers_reach_agent:
-            weights["answers"] = {"answers": 1.0}
-        self.objectives = {name: Objective(of, self._adam()) for name, of in weights.items()}
-
-    def _adam(self) -> torch.optim.Adam:
-        return torch.optim.Adam(
-            self.agent.parameters(),
-            lr=self.config.learning_rate,
-            eps=self.config.adam_epsilon,
-            fused=True,
-        )
+            self.weights["answers"] = monitor.config.answer_weight
 
     def step(self, unroll: Unroll, *, inspect: bool = False) -> dict[str, Measured]:
         """Learns from one unroll.
@@ -112,10 +89,11 @@ class Learner:
                 losses["answers"] = probe_loss
         if inspect:
             measured |= self._gradients_into_core(losses, output.core)
-        measured |= self._update(losses, probe_loss)
+        gradient_norm = self._update(losses, probe_loss)
         measured |= {
             f"loss/{name}": Measured(float(loss.detach())) for name, loss in losses.items()
         }
+        measured["gradient_norm"] = Measured(gradient_norm)
         measured["policy_lag"] = Measured(self.updates - unroll.policy_version)
         self.updates += 1
         return measured
@@ -153,13 +131,12 @@ class Learner:
         self, losses: dict[str, Tensor], core: CoreState
     ) -> dict[str, Measured]:
         """Norm of each weighted loss's gradient with respect to the states of the core."""
-        weights = {name: w for of in self.objectives.values() for name, w in of.weights.items()}
         measured = {}
         for name, loss in losses.items():
             if not loss.requires_grad:
                 continue
             found = torch.autograd.grad(
-                weights[name] * loss, core, retain_graph=True, allow_unused=True
+                self.weights[name] * loss, core, retain_graph=True, allow_unused=True
             )
             squares = [float(part.square().sum()) for part in found if part is not None]
             measured[f"gradient_into_core/{name}"] = Measured(math.sqrt(sum(squares)))
@@ -184,43 +161,47 @@ class Learner:
             ),
         )
 
-    def _update(self, losses: dict[str, Tensor], probe_loss: Tensor | None) -> dict[str, Measured]:
-        """A step of every objective, and one of the probe; returns the norms of the gradients.
+    def _update(self, losses: dict[str, Tensor], probe_loss: Tensor | None) -> float:
+        """One step for the agent and one for the probe; returns the agent's gradient norm.
 
-        All gradients are looked at before any optimiser moves: a run that diverged stops with the
-        weights it still had, and no objective's gradient sees another's step.
+        Both norms are looked at before either optimiser moves, so that a run that diverged stops
+        with the weights it still had.
         """
         for name, loss in losses.items():
             self._check_finite(f"loss {name!r}", loss)
-        taught = {name for objective in self.objectives.values() for name in objective.weights}
-        assert losses.keys() == taught, f"{losses.keys()} ≠ {taught}"
-        gradients, norms = {}, {}
-        for name, objective in self.objectives.items():
-            gradients[name], norm = self._gradient(objective, losses)
-            self._check_finite(f"the norm of the gradient of {name}", norm)
-            norms[f"gradient_norm/{name}"] = Measured(float(norm))
+        self.optimiser.zero_grad()
+        self._weighted_sum(losses).backward()
         if probe_loss is not None and "answers" not in losses:
             self._check_finite("loss 'probe'", probe_loss)
             probe_loss.backward()  # Its graph ends at the detached belief.
-        for name, objective in self.objectives.items():
-            for weight, gradient in zip(self.agent.parameters(), gradients[name], strict=True):
-                weight.grad = gradient
-            objective.optimiser.step()
+        norm = self._clip()
+        self.optimiser.step()
         if probe_loss is not None:
             assert self.monitor is not None
             self.monitor.step()
-        return norms
+        return float(norm)
 
-    def _gradient(
-        self, objective: Objective, losses: dict[str, Tensor]
-    ) -> tuple[list[Tensor | None], Tensor]:
-        """The gradient of an objective for each weight, scaled down, and the norm it had."""
-        self.agent.zero_grad()
-        total = torch.stack([weight * losses[name] for name, weight in objective.weights.items()])
-        total.sum().backward(retain_graph=True)
-        weights = list(self.agent.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(weights, self.config.max_gradient_norm)
-        return [weight.grad for weight in weights], norm
+    def _clip(self) -> Tensor:
+        """Scales down the agent's gradient; returns the norm it had.
+
+        The simulator and its head are scaled by themselves: a prediction of weight 0 must not
+        change the agent, not even the last bit of this norm.
+        """
+        prediction = self.agent.prediction
+        own = [] if prediction is None else list(prediction.parameters())
+        apart = {id(weight) for weight in own}
+        shared = [weight for weight in self.agent.parameters() if id(weight) not in apart]
+        if own:
+            norm = torch.nn.utils.clip_grad_norm_(own, self.config.max_gradient_norm)
+            self._check_finite("the prediction gradient's norm", norm)
+        norm = torch.nn.utils.clip_grad_norm_(shared, self.config.max_gradient_norm)
+        self._check_finite("the gradient's norm", norm)
+        return norm
+
+    def _weighted_sum(self, losses: dict[str, Tensor]) -> Tensor:
+        """The agent's total loss. A loss without a weight, or the reverse, is a mistake of ours."""
+        assert losses.keys() == self.weights.keys(), f"{losses.keys()} ≠ {self.weights.keys()}"
+        return torch.stack([losses[name] * self.weights[name] for name in self.weights]).sum()
 
     def _check_finite(self, what: str, value: Tensor) -> None:
         if not math.isfinite(value.item()):
@@ -239,10 +220,7 @@ class Learner:
         """Weights, optimisers and the counter."""
         state: dict[str, object] = {
             "agent": self.agent.state_dict(),
-            "optimisers": {
-                name: objective.optimiser.state_dict()
-                for name, objective in self.objectives.items()
-            },
+            "optimiser": self.optimiser.state_dict(),
             "updates": self.updates,
             "generator": self.generator.get_state(),
         }
@@ -254,8 +232,7 @@ class Learner:
     def load_state_dict(self, state: dict[str, object]) -> None:
         """The inverse of `state_dict`."""
         self.agent.load_state_dict(state["agent"])  # type: ignore[arg-type]
-        for name, objective in self.objectives.items():
-            objective.optimiser.load_state_dict(state["optimisers"][name])  # type: ignore[index]
+        self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
         self.updates = int(state["updates"])  # type: ignore[call-overload]
         self.generator.set_state(state["generator"])  # type: ignore[arg-type]
         if self.monitor is not None:

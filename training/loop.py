@@ -92,6 +92,7 @@ class Training:
             question_generator=(
                 np.random.default_rng(named_seed(config.seed, "questions")) if monitor else None
             ),
+            exploration=config.learner.exploration,
             staggered=staggered,
         )
         self.seconds = 0.0
@@ -185,7 +186,6 @@ class Training:
         updates, monitor = self.learner.updates, self.learner.monitor
         unroll = self.actor.collect(
             self.config.learner.unroll_length,
-            exploration=self.config.learner.explored(self.frames),
             policy_version=updates,
             ask=monitor is not None and monitor.is_due(updates),
         )

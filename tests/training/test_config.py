@@ -141,10 +141,7 @@ def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(values, expec
         ({"learner": {"entropy_weight": -1}}, "learner.entropy-weight is -1.0; expected 0 or more"),
         ({"probe": {"every": 0}}, "probe.every is 0; expected at least 1"),
         ({"probe": {"max_gradient_norm": 0}}, "probe.max-gradient-norm is 0.0; expected a positiv"),
-        (
-            {"learner": {"exploration_from": 9, "exploration_until": 8}},
-            "learner.exploration-until is 8; expected at least learner.exploration-from (9)",
-        ),
+        ({"probe": {"answer_weight": -1}}, "probe.answer-weight is -1.0; expected 0 or more"),
         (
             {"probe": {"online": False, "answers_reach_agent": True}},
             "probe.answers-reach-agent is True; expected probe.online True beside it",
@@ -192,13 +189,3 @@ def test_every_field_decides_something_or_may_change():
         other = dataclasses.replace(TrainConfig())
         object.__setattr__(other, field.name, "other")
         assert differences(TrainConfig(), other), field.name
-
-
-def test_exploration_grows_between_two_moments():
-    learner = LearnerConfig(exploration=0.2, exploration_from=100, exploration_until=300)
-    shares = [learner.explored(frames) for frames in (0, 100, 150, 300, 1000)]
-    assert shares == pytest.approx([0.0, 0.0, 0.05, 0.2, 0.2])
-    always = LearnerConfig(exploration=0.2, exploration_from=0, exploration_until=0)
-    assert always.explored(0) == 0.2
-    at_once = LearnerConfig(exploration=0.2, exploration_from=100, exploration_until=100)
-    assert [at_once.explored(frames) for frames in (0, 99, 100)] == [0.0, 0.0, 0.2]
