@@ -94,10 +94,11 @@ def evaluate(
     """
     run = RunDirectory(run_dir)
     config = run.read_config()
+    walks = _agent_walks(run, None, device)  # A run without an agent is told first.
     environment = make_environment(config.env, num_envs=BATCH)
 
-    def measured(name: str, choose: Choose, *readers: Reader) -> dict[str, float]:
-        found = episode_returns(
+    def measure(name: str, choose: Choose, *readers: Reader) -> dict[str, float]:
+        returns = episode_returns(
             environment,
             choose,
             episodes,
@@ -106,31 +107,37 @@ def evaluate(
             description=f"return of {name}",
             shown=show_progress,
         )
-        return _summary(found)
+        return _summary(returns)
 
-    def agent_s(frames: int | None) -> dict[str, float]:
-        agent, _ = load_agent(run_dir, device=device, frames=frames)
-        reader = Reader(agent, BATCH)
-        draws = named_generator(0, "evaluation", resolve_device(device))
-        name = "agent" if frames is None else f"agent at {frames:,} frames"
-        return measured(name, by_agent(reader, draws), reader)
-
-    returns = {"agent": agent_s(None)}
-    random = np.random.default_rng(named_seed(0, "random"))
-    returns["random"] = measured("random", at_random(environment, random))
+    draws = np.random.default_rng(named_seed(0, "random"))
+    returns = {
+        "agent": measure("agent", *walks),
+        "random": measure("random", at_random(environment, draws)),
+    }
     if config.env.is_rooms:
-        returns["explorer"] = measured("explorer", by_explorer(environment))
+        returns["explorer"] = measure("explorer", by_explorer(environment))
+    earlier = {
+        str(frames): measure(f"agent at {frames:,} frames", *_agent_walks(run, frames, device))
+        for frames in (run.snapshots() if snapshots else ())
+    }
+    environment.close()
     results = {
         "run": str(run.path),
         "episodes": episodes,
         "returns": returns,
-        "snapshots": {str(one): agent_s(one) for one in run.snapshots()} if snapshots else {},
+        "snapshots": earlier,
         "measured": time.strftime("%Y-%m-%d"),
     }
-    environment.close()
     run.evaluation.mkdir(exist_ok=True)
     write_text(run.evaluation / "returns.json", json.dumps(results, indent=2) + "\n")
     return results
+
+
+def _agent_walks(run: RunDirectory, frames: int | None, device: str) -> tuple[Choose, Reader]:
+    """A run's policy, and the memory it needs; the same draws for every checkpoint."""
+    agent, _ = load_agent(run.path, device=device, frames=frames)
+    reader = Reader(agent, BATCH)
+    return by_agent(reader, named_generator(0, "evaluation", resolve_device(device))), reader
 
 
 def _summary(returns: NDArray[np.float64]) -> dict[str, float]:

@@ -74,6 +74,9 @@ class Budget:
     """Rooms that probes are fitted on."""
 
     def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None and not value > 0:
+                raise UserError(f"--{name} is {value}; expected a positive number")
         if self.minutes is not None and self.frames is not None:
             raise UserError("--minutes and --frames are both given; expected one of them")
         if self.at is not None and self.minutes is not None and self.at % SNAPSHOT_EVERY:
@@ -86,7 +89,9 @@ class Command(NamedTuple):
     """A `groundling` command, and the file that shows it has been run."""
 
     words: tuple[str, ...]
+    """After `groundling`."""
     result: Path
+    """The file."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,13 @@ class Job:
     """One run of the study."""
 
     variant: str
+    """Of the family's presets."""
     seed: int
+    """Of the run."""
     directory: Path
+    """Of the run."""
     commands: tuple[Command, ...]
+    """In the order in which they are run."""
 
     @property
     def name(self) -> str:

@@ -28,6 +28,7 @@ MAIN = ("simcore", "present", BASELINE)
 """Prediction, reconstruction and reward alone: the comparison the study is about."""
 
 UNTRAINED = "untrained agent"
+"""The control of that name in the probe's table."""
 
 Run = dict[str, Any]
 
@@ -152,7 +153,8 @@ def returns_table(runs: Sequence[Run]) -> str:
     moments = sorted({moment for _, moment in means}, key=int)
     if not moments:
         return ""
-    moments = moments[len(moments) % -(-len(moments) // MOMENTS) :: -(-len(moments) // MOMENTS)]
+    every = -(-len(moments) // MOMENTS)
+    moments = moments[(len(moments) - 1) % every :: every]  # The last is always among them.
     rows = [
         [variant, *(_number(means.get((variant, moment)), 1) for moment in moments)]
         for variant in groups

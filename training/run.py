@@ -39,7 +39,8 @@ class RunDirectory:
     def snapshots(self) -> list[int]:
         """Frames of training after which a checkpoint was kept, ascending."""
         kept = self.checkpoint.parent.glob("frames-*.pt")
-        return sorted(int(path.stem.removeprefix("frames-")) for path in kept)
+        names = [path.stem.removeprefix("frames-") for path in kept]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def results(self, frames: int | None = None) -> Path:
         """What probing found: of the latest checkpoint, or of a snapshot."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from groundling.evaluation.summary import difference, main, summarise
+from groundling.evaluation.summary import difference, main, returns_table, summarise
 
 
 def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
@@ -77,3 +77,13 @@ def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys)
 def test_a_single_seed_has_no_difference(tmp_path: Path) -> None:
     text = summarise({"runs": [run("simcore", 0, 0.7), run("none", 0, 0.2)]}, tmp_path / "study")
     assert "Difference" not in text
+
+
+@pytest.mark.parametrize(("reached", "shown"), [(12, 12), (13, 7), (25, 9)])
+def test_a_long_training_shows_some_moments_and_always_the_last(reached: int, shown: int) -> None:
+    found = run("simcore", 0, 0.7)
+    found["returns"] = {str(10**6 * (one + 1)): float(one) for one in range(reached)}
+    header, _, row = returns_table([found]).splitlines()[-3:]
+    assert header.count(" M |") == shown
+    assert header.endswith(f"| {reached}.0 M |")
+    assert row.endswith(f"| {reached - 1}.0 |")
