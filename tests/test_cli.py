@@ -10,7 +10,8 @@ import pytest
 
 from groundling import __version__
 from groundling.cli import _print_table, main
-from groundling.training.run import RunDirectory
+from groundling.evaluation import episodes
+from groundling.training.run import RunDirectory, load_agent
 
 SMALL = ["--frames", "1024", "--env.rooms.size", "4", "--env.rooms.view-size", "3"]
 
@@ -76,13 +77,23 @@ def test_results_for_machines(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert set(returns) == {"agent", "random", "explorer"}
 
 
-def test_returns_of_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_returns_of_snapshots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def load(path: Path, *, device: str, frames: int | None) -> object:
+        loaded.append(frames)
+        return load_agent(path, device=device, frames=frames)
+
+    monkeypatch.setattr(episodes, "load_agent", load)
     run = str(tmp_path / "run")
     main(["train", "demo", "--run-dir", run, *SMALL, "--snapshot-every", "512"])
     main(["evaluate", run, "--episodes", "64", "--snapshots"])
     shown = capsys.readouterr().out
     assert "agent at 512 frames" in shown
     assert "agent at 1,024 frames" in shown
+    assert loaded == [None, 512, 1024]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from groundling.envs.errors import UserError
 from groundling.training.checkpoint import CheckpointError, load_checkpoint
@@ -115,6 +116,8 @@ def test_two_trainings_do_not_share_a_directory(config, tmp_path, monkeypatch):
         assert contents(path) == before
 
     monkeypatch.setattr(Training, "_update", update)
+    # A forgotten lock would otherwise be given back by whoever collects the garbage.
+    monkeypatch.setattr(FileLock, "__del__", lambda lock: None)
     train(config, path, show_progress=False)
     assert len(refusals) == 1
     assert "is in use by another `groundling train`; expected it to be over" in refusals[0]
