@@ -9,26 +9,21 @@ was measured is gathered in FAMILY.json, small enough to be kept with the code;
 """
 
 import dataclasses
-import itertools
 import json
 import os
-import subprocess
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import tyro
 
 from groundling.envs.errors import UserError
+from groundling.evaluation.jobs import STOPPED, Command, Job, Runner
 from groundling.evaluation.summary import summarise
-from groundling.training.loop import stop_request
 from groundling.training.presets import FAMILIES
-from groundling.training.progress import Advance, console, progress
 from groundling.training.run import RunDirectory, write_text
 
 FULL: dict[str, int] = {
@@ -49,10 +44,6 @@ FULL: dict[str, int] = {
     "answers": 3,
 }
 """Seeds of each variant of a family of presets."""
-
-
-STOPPED = 130
-"""Exit code of a command that Ctrl-C ended, and of the study itself."""
 
 
 SNAPSHOT_EVERY = 500_000
@@ -83,39 +74,6 @@ class Budget:
             raise UserError(f"--at is {self.at}; expected a multiple of {SNAPSHOT_EVERY:,}")
         if self.at is not None and self.frames is not None and self.at > self.frames:
             raise UserError(f"--at is {self.at}; expected at most --frames, {self.frames}")
-
-
-class Command(NamedTuple):
-    """A `groundling` command, and the file that shows it has been run."""
-
-    words: tuple[str, ...]
-    """After `groundling`."""
-    result: Path
-    """The file."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of the study."""
-
-    variant: str
-    """Of the family's presets."""
-    seed: int
-    """Of the run."""
-    directory: Path
-    """Of the run."""
-    commands: tuple[Command, ...]
-    """In the order in which they are run."""
-
-    @property
-    def name(self) -> str:
-        """As it appears in the progress display."""
-        return f"{self.variant}-{self.seed}"
-
-    @property
-    def done(self) -> bool:
-        """Whether every command has left its result."""
-        return all(command.result.exists() for command in self.commands)
 
 
 def plan(
@@ -175,113 +133,6 @@ def _commands(
         early = (*alone, "--frames", str(budget.at))
         commands.append(Command(early, directory.results(budget.at)))
     return tuple(commands)
-
-
-class Study:
-    """Runs jobs, several at a time, each on a core of its own.
-
-    Args:
-        jobs: in the order in which they are to be started; those that are done are left alone.
-        workers: jobs at a time.
-    """
-
-    def __init__(self, jobs: Sequence[Job], *, workers: int) -> None:
-        self.failed: list[Job] = []
-        """Jobs of which a command ended with an error."""
-        self._workers = workers
-        self._jobs = len(jobs)
-        self._done = sum(job.done for job in jobs)
-        self._waiting = deque(job for job in jobs if not job.done)
-        self._running: list[subprocess.Popen[bytes]] = []
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()  # Held to change any of these.
-
-    def run(self) -> bool:
-        """Runs what is not finished yet; whether it was left to come to its end.
-
-        Ctrl-C stops the running commands, of which training saves what it has, and starts no more.
-        """
-        processors: Sequence[int | None] = [None]
-        if hasattr(os, "sched_getaffinity"):
-            processors = sorted(os.sched_getaffinity(0))
-        with stop_request() as asked_to_stop, progress("runs", self._jobs) as advance:
-            advance(self._done)
-            threads = [
-                threading.Thread(target=self._work, args=(processor, advance))
-                for processor in itertools.islice(itertools.cycle(processors), self._workers)
-            ]
-            for thread in threads:
-                thread.start()
-            # An interrupted `join` would take a thread that still waits for its command for ended
-            # (python/cpython#90882): signals only leave a request, which is looked at here.
-            while alive := [thread for thread in threads if thread.is_alive()]:
-                alive[0].join(0.2)
-                if asked_to_stop() and not self._stopping.is_set():
-                    self._stop()
-        return not self._stopping.is_set()
-
-    def _stop(self) -> None:
-        with self._lock:
-            self._stopping.set()
-            for process in self._running:
-                process.terminate()
-
-    def _work(self, processor: int | None, advance: Advance) -> None:
-        while not self._stopping.is_set():
-            with self._lock:
-                if not self._waiting:
-                    return
-                job = self._waiting.popleft()
-            try:
-                succeeded = self._run_job(job, processor)
-            except Exception:  # Of ours, or a full disk: the other jobs go on, the study fails.
-                console.print_exception()
-                succeeded = False
-            with self._lock:
-                if self._stopping.is_set():
-                    return
-                self._done += 1
-                if not succeeded:
-                    self.failed.append(job)
-                advance(self._done, job.name)
-
-    def _run_job(self, job: Job, processor: int | None) -> bool:
-        """Runs the commands that have not left their result yet; whether all succeeded."""
-        job.directory.parent.mkdir(parents=True, exist_ok=True)
-        with (job.directory.parent / f"{job.name}.log").open("a") as log:
-            for words, result in job.commands:
-                if result.exists():
-                    continue
-                if self._call(words, processor, log) != 0:
-                    if not self._stopping.is_set():
-                        called = f"groundling {' '.join(words)}"
-                        told = f"{job.name}: `{called}` failed, see {log.name}"
-                        console.print(told, markup=False)
-                    return False
-                result.touch()
-        return True
-
-    def _call(self, words: tuple[str, ...], processor: int | None, log: IO[str]) -> int:
-        """Runs a `groundling` command in a process of its own; returns its exit code."""
-        with self._lock:
-            if self._stopping.is_set():
-                return STOPPED
-            process = subprocess.Popen(
-                [sys.executable, "-m", "groundling.cli", *words],
-                stdout=log,
-                stderr=log,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-                # Ctrl-C at a terminal is ours to pass on: a second one would keep a command from
-                # saving.
-                start_new_session=True,
-            )
-            self._running.append(process)
-        if processor is not None:
-            os.sched_setaffinity(process.pid, {processor})
-        code = process.wait()
-        with self._lock:
-            self._running.remove(process)
-        return code
 
 
 def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[str, Any]:
@@ -366,15 +217,15 @@ def _study(flags: StudyFlags) -> None:
     _begin(flags)
     seeds = {name: 1 if flags.quick else FULL[name] for name in flags.variants}
     jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget)
-    study = Study(jobs, workers=flags.workers)
-    finished = study.run()
+    runner = Runner(jobs, workers=flags.workers)
+    finished = runner.run()
     results = gather(jobs, flags.output / f"{flags.family}.json", at=flags.budget.at)
     if results["runs"]:
         print(summarise(results, flags.output / flags.family))
     if not finished:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED)
-    raise SystemExit(1 if study.failed else 0)
+    raise SystemExit(1 if runner.failed else 0)
 
 
 def _begin(flags: StudyFlags) -> None:

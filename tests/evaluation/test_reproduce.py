@@ -1,23 +1,12 @@
 """The study runs every variant with every seed, skips what is finished, and draws what it found."""
 
 import json
-import os
-import signal
-import threading
 from pathlib import Path
 
 import pytest
 
-from groundling.evaluation.reproduce import (
-    FULL,
-    Budget,
-    Command,
-    Job,
-    Study,
-    gather,
-    main,
-    plan,
-)
+from groundling.evaluation.jobs import Command, Job, Runner
+from groundling.evaluation.reproduce import FULL, Budget, gather, main, plan
 from groundling.evaluation.summary import summarise
 from groundling.training.presets import FAMILIES, PRESETS, VARIANTS
 from groundling.training.run import RunDirectory
@@ -67,7 +56,7 @@ def test_studies_with_different_budgets_do_not_mix(tmp_path: Path, monkeypatch, 
         directory = tmp_path / name
         flags = ["--directory", str(directory), "--output", str(tmp_path), *given]
         monkeypatch.setattr("sys.argv", ["reproduce", *flags])
-        monkeypatch.setattr(Study, "run", lambda study: True)
+        monkeypatch.setattr(Runner, "run", lambda runner: True)
         with pytest.raises(SystemExit) as ended:
             main()
         return ended.value.code
@@ -110,9 +99,9 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
         Command((*probe, "--frames", "512"), directory.results(512)),
     )
     job = Job("none", 0, run, commands)
-    study = Study([job], workers=1)
-    assert study.run()
-    assert not study.failed
+    runner = Runner([job], workers=1)
+    assert runner.run()
+    assert not runner.failed
     results = gather([job], tmp_path / "small.json", at=512)
     assert json.loads((tmp_path / "small.json").read_text()) == results
     assert results["runs"][0]["variant"] == "none"
@@ -126,54 +115,10 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     other = Job(
         "none", 1, tmp_path / "none-1", (Command(broken, tmp_path / "none-1" / ".trained"),)
     )
-    study = Study([finished, other], workers=2)
-    assert study.run()
-    assert study.failed == [other], "a job whose commands have left their results is not run again"
+    runner = Runner([finished, other], workers=2)
+    assert runner.run()
+    assert runner.failed == [other], "a job whose commands have left their results is not run again"
     assert "no-such-preset" in (tmp_path / "none-1.log").read_text()
-
-
-@pytest.mark.slow
-def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
-    jobs = []
-    for seed in range(2):
-        run = tmp_path / f"none-{seed}"
-        train = ("train", "know-small-none", "--run-dir", str(run), "--frames", "100000000")
-        jobs.append(Job("none", seed, run, (Command(train, run / ".trained"),)))
-    running = RunDirectory(jobs[0].directory)
-    over = threading.Event()
-
-    def interrupt() -> None:
-        while not running.metrics.exists() and not over.wait(0.2):
-            pass
-        if not over.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
-
-    watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    study = Study(jobs, workers=1)
-    try:
-        assert not study.run()
-    finally:
-        over.set()
-        watcher.join()
-    assert not study._running, "every command has ended before the study does"
-    assert not study.failed
-    assert running.checkpoint.exists()
-    assert not jobs[0].done
-    assert not jobs[1].directory.exists()
-
-
-def test_an_error_of_ours_fails_its_job_and_not_the_others(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    inside_a_file = tmp_path / "file" / "none-0"
-    broken = Job("none", 0, inside_a_file, (Command(("envs",), inside_a_file / ".done"),))
-    after = tmp_path / "none-1"
-    after.mkdir()
-    well = Job("none", 1, after, (Command(("--version",), after / ".done"),))
-    study = Study([broken, well], workers=1)
-    assert study.run()
-    assert study.failed == [broken]
-    assert well.done
 
 
 @pytest.mark.parametrize(
