@@ -29,6 +29,13 @@ class Command(NamedTuple):
     """After `groundling`."""
     result: Path
     """The file."""
+    needs: Path | None = None
+    """A file without which there is nothing to do, and the command is passed over."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the result is there, or what it needs is not."""
+        return self.result.exists() or bool(self.needs and not self.needs.exists())
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,8 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether every command has left its result."""
-        return all(command.result.exists() for command in self.commands)
+        """Whether no command is left to be run."""
+        return all(command.done for command in self.commands)
 
 
 class Runner:
@@ -112,7 +119,7 @@ class Runner:
                 job = self._waiting.popleft()
             try:
                 succeeded = self._run_job(job, processor)
-            except Exception:  # Of ours, or a full disk: the other jobs go on, and this one is told.
+            except Exception:  # Of ours, or a full disk: the other jobs go on.
                 console.print_exception()
                 succeeded = False
             with self._lock:
@@ -127,16 +134,16 @@ class Runner:
         """Runs the commands that have not left their result yet; whether all succeeded."""
         job.directory.parent.mkdir(parents=True, exist_ok=True)
         with (job.directory.parent / f"{job.name}.log").open("a") as log:
-            for words, result in job.commands:
-                if result.exists():
+            for command in job.commands:
+                if command.done:
                     continue
-                if self._call(words, processor, log) != 0:
+                if self._call(command.words, processor, log) != 0:
                     if not self._stopping.is_set():
-                        called = f"groundling {' '.join(words)}"
+                        called = f"groundling {' '.join(command.words)}"
                         told = f"{job.name}: `{called}` failed, see {log.name}"
                         console.print(told, markup=False)
                     return False
-                result.touch()
+                command.result.touch()
         return True
 
     def _call(self, words: tuple[str, ...], processor: int | None, log: IO[str]) -> int:

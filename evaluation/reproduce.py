@@ -46,10 +46,6 @@ FULL: dict[str, int] = {
 """Seeds of each variant of a family of presets."""
 
 
-SNAPSHOT_EVERY = 500_000
-"""Frames between the snapshots of a run that is ended by the clock."""
-
-
 @dataclass(frozen=True)
 class Budget:
     """What every run of a study may use. None leaves it to the preset, or to the protocol."""
@@ -58,22 +54,18 @@ class Budget:
     """Frames of training."""
     minutes: float | None = None
     """Minutes of training, however many frames that is: equal time instead of equal frames."""
-    at: int | None = None
-    """Frames at which every run is probed as well, wherever it ends: equal frames beside equal
-    time (with minutes: a multiple of 500,000)."""
     rooms: int | None = None
     """Rooms that probes are fitted on."""
+    snapshot_every: int = 500_000
+    """Frames between two snapshots of a run."""
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if value is not None and not value > 0:
-                raise UserError(f"--{name} is {value}; expected a positive number")
+                flag = name.replace("_", "-")
+                raise UserError(f"--{flag} is {value}; expected a positive number")
         if self.minutes is not None and self.frames is not None:
             raise UserError("--minutes and --frames are both given; expected one of them")
-        if self.at is not None and self.minutes is not None and self.at % SNAPSHOT_EVERY:
-            raise UserError(f"--at is {self.at}; expected a multiple of {SNAPSHOT_EVERY:,}")
-        if self.at is not None and self.frames is not None and self.at > self.frames:
-            raise UserError(f"--at is {self.at}; expected at most --frames, {self.frames}")
 
 
 def plan(
@@ -82,6 +74,7 @@ def plan(
     family: str = "know-small",
     seeds: dict[str, int] | None = None,
     budget: Budget | None = None,
+    at: Sequence[int] = (),
 ) -> list[Job]:
     """All jobs, first seeds first, so that an early stop still leaves a comparison.
 
@@ -90,6 +83,7 @@ def plan(
         family: of presets.
         seeds: how many of each variant; `FULL` unless given.
         budget: of training and probing; the preset's and the protocol's unless given.
+        at: frames at which every run that came so far is probed as well.
     """
     seeds = FULL if seeds is None else seeds
     budget = budget or Budget()
@@ -99,43 +93,49 @@ def plan(
             if seed < count:
                 run = directory / f"{variant}-{seed}"
                 # Controls hardly depend on the seed, and not on what was learned: one for all.
-                commands = _commands(run, family, variant, seed, budget, controls=not jobs)
+                commands = _commands(run, family, variant, seed, budget, at, controls=not jobs)
                 jobs.append(Job(variant, seed, run, commands))
     return jobs
 
 
 def _commands(
-    run: Path, family: str, variant: str, seed: int, budget: Budget, *, controls: bool
+    run: Path,
+    family: str,
+    variant: str,
+    seed: int,
+    budget: Budget,
+    at: Sequence[int],
+    *,
+    controls: bool,
 ) -> tuple[Command, ...]:
-    """Train, evaluate, probe; then probe the run as it was when all runs had seen as much."""
+    """Train, evaluate, probe; then probe the run as it was at earlier moments."""
     train = ["train", f"{family}-{variant}", "--run-dir", str(run), "--seed", str(seed)]
     if budget.minutes is not None:
-        # The clock ends the run; what it leaves behind every now and then can be compared at
-        # equal frames.
-        train += ["--max-minutes", str(budget.minutes), "--frames", str(10**9)]
-        train += ["--snapshot-every", str(SNAPSHOT_EVERY)]
-    else:
-        if budget.frames is not None:
-            train += ["--frames", str(budget.frames)]
-        if budget.at is not None:
-            train += ["--snapshot-every", str(budget.at)]
+        train += ["--max-minutes", str(budget.minutes), "--frames", str(10**9)]  # The clock ends.
+    elif budget.frames is not None:
+        train += ["--frames", str(budget.frames)]
+    train += ["--snapshot-every", str(budget.snapshot_every)]
     probe = ["probe", str(run)]
     if budget.rooms is not None:
         probe += ["--rooms", str(budget.rooms)]
-    alone = [*probe, "--no-controls"]
+    alone = (*probe, "--no-controls")
     directory = RunDirectory(run)
-    commands = [
+    return (
         Command(tuple(train), run / ".trained"),
         Command(("evaluate", str(run), "--snapshots"), directory.evaluation / "returns.json"),
-        Command(tuple(probe if controls else alone), directory.results()),
-    ]
-    if budget.at is not None:
-        early = (*alone, "--frames", str(budget.at))
-        commands.append(Command(early, directory.results(budget.at)))
-    return tuple(commands)
+        Command(tuple(probe) if controls else alone, directory.results()),
+        *(
+            Command(
+                (*alone, "--frames", str(frames)),
+                directory.results(frames),
+                needs=directory.snapshot(frames),
+            )
+            for frames in at
+        ),
+    )
 
 
-def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[str, Any]:
+def gather(jobs: Sequence[Job], file: Path, *, at: Sequence[int] = ()) -> dict[str, Any]:
     """Collects what the finished runs measured into one small file.
 
     Args:
@@ -144,9 +144,9 @@ def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[st
         at: frames at which the runs were probed as well.
 
     Returns:
-        {"measured", "runs": [{"variant", "seed", "frames", "seconds", "return", "rows", …}]}; where
-        a run was probed `at` so many frames, "equal_frames" holds the same of that moment.
-        "returns" are those of its snapshots, by frames.
+        {"measured", "runs": [{"variant", "seed", "frames", "seconds", "return", "rows", …}]};
+        "earlier" holds the same of the moments `at` which a run was probed as well, by frames, and
+        "returns" the returns of its snapshots.
     """
     runs = []
     for job in jobs:
@@ -157,8 +157,11 @@ def gather(jobs: Sequence[Job], file: Path, *, at: int | None = None) -> dict[st
         earned = json.loads((run.evaluation / "returns.json").read_text())
         entry["return"] = earned["returns"]["agent"]["mean"]
         entry["returns"] = {frames: score["mean"] for frames, score in earned["snapshots"].items()}
-        if at is not None and run.results(at).exists():
-            entry["equal_frames"] = _measured(run, at) | {"return": entry["returns"][str(at)]}
+        entry["earlier"] = {
+            str(frames): _measured(run, frames) | {"return": entry["returns"][str(frames)]}
+            for frames in at
+            if run.results(frames).exists()
+        }
         runs.append(entry)
     results = {"measured": time.strftime("%Y-%m-%d"), "runs": runs}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +191,9 @@ class StudyFlags:
     """Which variants."""
     budget: Annotated[Budget, tyro.conf.arg(name="")] = field(default_factory=Budget)
     """What every run may use."""
+    at: tuple[int, ...] = ()
+    """Frames at which every run that came so far is probed as well, for equal frames beside equal
+    time and for the curve of learning. May be given later: snapshots are kept."""
     workers: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     """Runs at a time, each on a core of its own."""
     output: Path = Path("docs")
@@ -200,6 +206,14 @@ class StudyFlags:
         ):
             if unknown := [name for name in given if name not in known]:
                 raise UserError(f"{flag} has {unknown[0]!r}; expected some of {', '.join(known)}")
+        every = self.budget.snapshot_every
+        if odd := [frames for frames in self.at if frames < 1 or frames % every]:
+            raise UserError(f"--at has {odd[0]}; expected multiples of --snapshot-every, {every:,}")
+        if (
+            self.budget.frames is not None
+            and (late := max(self.at, default=0)) > self.budget.frames
+        ):
+            raise UserError(f"--at has {late}; expected at most --frames, {self.budget.frames:,}")
         if self.workers < 1:
             raise UserError(f"--workers is {self.workers}; expected at least 1")
 
@@ -216,10 +230,10 @@ def main() -> None:
 def _study(flags: StudyFlags) -> None:
     _begin(flags)
     seeds = {name: 1 if flags.quick else FULL[name] for name in flags.variants}
-    jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget)
+    jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget, at=flags.at)
     runner = Runner(jobs, workers=flags.workers)
     finished = runner.run()
-    results = gather(jobs, flags.output / f"{flags.family}.json", at=flags.budget.at)
+    results = gather(jobs, flags.output / f"{flags.family}.json", at=flags.at)
     if results["runs"]:
         print(summarise(results, flags.output / flags.family))
     if not finished:
@@ -237,8 +251,6 @@ def _begin(flags: StudyFlags) -> None:
     """
     file = flags.directory / "study.json"
     given = {"family": flags.family} | dataclasses.asdict(flags.budget)
-    if flags.budget.minutes is not None:
-        del given["at"]  # May be asked for later, of the same runs: snapshots are kept anyway.
     try:
         flags.directory.mkdir(parents=True, exist_ok=True)
         if not file.exists():
@@ -256,10 +268,11 @@ def _begin(flags: StudyFlags) -> None:
     for name in given | begun:
         now, then = (values.get(name) for values in (given, begun))
         if now != then:
+            is_now = "not given" if now is None else now
+            was_then = "without" if then is None else f"with {then}"
             raise UserError(
-                f"--{name} is {'not given' if now is None else now}, but {flags.directory} was "
-                f"begun {'without' if then is None else f'with {then}'}; expected the same, or "
-                "another --directory"
+                f"--{name.replace('_', '-')} is {is_now}, but {flags.directory} was begun "
+                f"{was_then}; expected the same, or another --directory"
             )
 
 

@@ -7,7 +7,7 @@ writes the picture and the tables beside the file again.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ MAIN = ("simcore", "present", BASELINE)
 
 UNTRAINED = "untrained agent"
 """The control of that name in the probe's table."""
+
+GREY = "#555555"
 
 Run = dict[str, Any]
 
@@ -55,7 +57,7 @@ def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
 
 
 def summarise(results: dict[str, Any], stem: Path) -> str:
-    """Writes STEM.png, STEM-ages.png and STEM.md.
+    """Writes STEM.png, STEM-ages.png, STEM.md and, of runs probed earlier too, STEM-curve.png.
 
     Args:
         results: what `reproduce.gather` wrote; at least one run.
@@ -68,10 +70,10 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
     parts = ["Where each run ended:", accuracy_table(runs), differences_table(runs)]
     parts += ["By steps since what the answer rests on was seen:", ages_table(runs)]
     parts += [returns_table(runs)]
-    early = [run | run["equal_frames"] for run in runs if "equal_frames" in run]
-    if early:
+    if early := _at_equal_frames(runs):
         parts += [f"At {early[0]['frames']:,} frames:", accuracy_table(early)]
-        parts += [differences_table(early)]
+        parts += [differences_table(early), curve_table(runs)]
+        draw_curve(results, stem.with_name(f"{stem.name}-curve.png"))
     text = "\n\n".join(part for part in parts if part)
     draw(results, stem.with_suffix(".png"))
     draw_ages(results, stem.with_name(f"{stem.name}-ages.png"))
@@ -135,6 +137,31 @@ def ages_table(
     return _markdown(["variant", "question", *ages], rows)
 
 
+def _at_equal_frames(runs: Sequence[Run]) -> list[Run]:
+    """Runs that were probed earlier too, as they were at the last moment they have in common."""
+    probed = [run for run in runs if run["earlier"]]
+    common = set.intersection(*(set(run["earlier"]) for run in probed)) if probed else set()
+    return [run | run["earlier"][max(common, key=int)] for run in probed] if common else []
+
+
+def curve_table(
+    runs: Sequence[Run], kinds: Sequence[str] = ("attribute_colour", "attribute_shape")
+) -> str:
+    """Mean accuracy by frames, of variants all of whose seeds were probed at that moment."""
+    moments = sorted({frames for run in runs for frames in run["earlier"]}, key=int)
+    rows = []
+    for variant, group in _by_variant(runs).items():
+        for kind in kinds:
+            cells = [variant, _spaced(kind)]
+            for moment in moments:
+                there = [run["earlier"][moment] for run in group if moment in run["earlier"]]
+                whole = len(there) == len(group)
+                cells.append(_number(fmean(_scores(there, kind)) if whole else None, 2))
+            rows.append(cells)
+    header = ["variant", "question", *(f"{int(moment) / 1e6:.1f} M" for moment in moments)]
+    return f"Learning, by frames:\n\n{_markdown(header, rows)}"
+
+
 MOMENTS = 12
 """Moments of training that the table of returns shows, at the most."""
 
@@ -167,12 +194,18 @@ def returns_table(runs: Sequence[Run]) -> str:
     return f"Return by frames:\n\n{table}"
 
 
+PANELS = ("attribute_colour", "attribute_shape", "existence", "count_shape")
+"""Question types that are drawn."""
+
+LEVELS = ((UNTRAINED, "--"), ("question only", ":"))
+"""Controls that are drawn as lines."""
+
+
 def draw(results: dict[str, Any], file: Path) -> None:
     """A picture of what each variant knows: every seed a dot, their mean a bar."""
-    panels = ("attribute_colour", "attribute_shape", "existence", "count_shape")
     variants = list(dict.fromkeys(run["variant"] for run in results["runs"]))
-    figure = Figure(figsize=(10.0, 0.6 + 0.3 * len(variants)), dpi=144, layout="constrained")
-    for axes, kind in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
+    figure = Figure(figsize=(10.0, 0.9 + 0.3 * len(variants)), dpi=144, layout="constrained")
+    for axes, kind in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS, strict=True):
         for place, variant in enumerate(variants):
             scores = [
                 run["rows"]["agent"][kind]["answerable"]
@@ -181,19 +214,51 @@ def draw(results: dict[str, Any], file: Path) -> None:
             ]
             axes.barh(place, fmean(scores), color="#c7d6ea", height=0.7)
             axes.plot(scores, [place] * len(scores), "o", color="#2a6fbb", markersize=4)
-        for name, style in ((UNTRAINED, "--"), ("question only", ":")):
-            levels = [
-                run["rows"][name][kind]["answerable"]
-                for run in results["runs"]
-                if name in run["rows"]
-            ]
-            if levels:
-                axes.axvline(fmean(levels), color="#555555", linestyle=style, linewidth=1)
+        for name, style, level in _levels(results["runs"], kind):
+            axes.axvline(level, color=GREY, linestyle=style, linewidth=1, label=name)
         axes.set_yticks(range(len(variants)), variants)
         axes.set_xlim(0, 1)
-        axes.set_title(kind.replace("_", " "), fontsize=10)
+        axes.set_title(_spaced(kind), fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()
+    names = axes.get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    _save(figure, file)
+
+
+def _levels(runs: Sequence[Run], kind: str) -> Iterator[tuple[str, str, float]]:
+    """Name, line style and mean accuracy of the controls that were asked."""
+    for name, style in LEVELS:
+        if group := [run for run in runs if name in run["rows"]]:
+            yield name, style, fmean(_scores(group, kind, row=name))
+
+
+def draw_curve(results: dict[str, Any], file: Path) -> None:
+    """A picture of learning: accuracy by frames, every probed moment of every seed a line's dot."""
+    figure = Figure(figsize=(10.0, 3.0), dpi=144, layout="constrained")
+    groups = _by_variant([run for run in results["runs"] if run["earlier"]])
+    for axes, kind in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS, strict=True):
+        for place, (variant, group) in enumerate(groups.items()):
+            for run in group:
+                moments = [*(run["earlier"][at] for at in sorted(run["earlier"], key=int)), run]
+                axes.plot(
+                    [moment["frames"] / 1e6 for moment in moments],
+                    _scores(moments, kind),
+                    "o-",
+                    color=f"C{place}",
+                    markersize=3,
+                    linewidth=1,
+                    label=variant if run is group[0] else None,
+                )
+        for name, style, level in _levels(results["runs"], kind):
+            axes.axhline(level, color=GREY, linestyle=style, linewidth=1, label=name)
+        axes.set_ylim(0, 1)
+        axes.set_xlim(left=0)
+        axes.set_title(_spaced(kind), fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("million frames", fontsize=9)
+    names = axes.get_legend_handles_labels()
+    figure.legend(*names, loc="outside right center", fontsize=8, frameon=False)
     _save(figure, file)
 
 

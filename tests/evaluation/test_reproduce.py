@@ -40,7 +40,7 @@ def test_first_seeds_come_first(tmp_path: Path) -> None:
 
 
 def test_at_equal_time_the_clock_ends_a_run_and_equal_frames_are_probed_too(tmp_path: Path) -> None:
-    job = plan(tmp_path, seeds={"none": 1}, budget=Budget(minutes=8, at=500_000))[0]
+    job = plan(tmp_path, seeds={"none": 1}, budget=Budget(minutes=8), at=[500_000])[0]
     trained, _, probed, probed_at = (command.words for command in job.commands)
     given = dict(zip(trained[2::2], trained[3::2], strict=True))
     assert given["--max-minutes"] == "8"
@@ -49,6 +49,16 @@ def test_at_equal_time_the_clock_ends_a_run_and_equal_frames_are_probed_too(tmp_
     assert "--frames" not in probed
     assert probed_at[-3:] == ("--no-controls", "--frames", "500000")
     assert job.commands[3].result.name == "results-500000.json"
+    for command in job.commands[:3]:
+        command.result.parent.mkdir(parents=True, exist_ok=True)
+        command.result.touch()
+    assert job.done, "a run that did not come so far is not probed there"
+    run = RunDirectory(job.directory)
+    run.snapshot(500_000).parent.mkdir()
+    run.snapshot(500_000).touch()
+    assert not job.done
+    run.results(500_000).touch()
+    assert job.done
 
 
 def test_studies_with_different_budgets_do_not_mix(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -71,8 +81,9 @@ def test_studies_with_different_budgets_do_not_mix(tmp_path: Path, monkeypatch, 
     assert f"--minutes is not given, but {tmp_path / 'a'} was begun with 8.0" in told
     assert study("a", "--minutes", "8", "--family", "know") == 2
     assert study("b", "--frames", "9000") == 0
-    assert study("b", "--frames", "9000", "--at", "500") == 2, "no snapshot was kept"
-    assert f"{tmp_path / 'b'} was begun without; expected" in capsys.readouterr().err
+    assert study("b", "--frames", "9000", "--snapshot-every", "500") == 2
+    told = capsys.readouterr().err
+    assert f"--snapshot-every is 500, but {tmp_path / 'b'} was begun with 500000" in told
     (tmp_path / "c" / "none-0").mkdir(parents=True)
     (tmp_path / "c" / "none-0" / "config.json").touch()
     assert study("c", "--minutes", "8") == 2
@@ -102,11 +113,11 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     runner = Runner([job], workers=1)
     assert runner.run()
     assert not runner.failed
-    results = gather([job], tmp_path / "small.json", at=512)
+    results = gather([job], tmp_path / "small.json", at=[512])
     assert json.loads((tmp_path / "small.json").read_text()) == results
     assert results["runs"][0]["variant"] == "none"
     assert results["runs"][0]["frames"] == 1024
-    assert results["runs"][0]["equal_frames"]["frames"] == 512
+    assert results["runs"][0]["earlier"]["512"]["frames"] == 512
     assert list(results["runs"][0]["returns"]) == ["512", "1024"]
     assert results["runs"][0]["returns"]["1024"] == results["runs"][0]["return"]
     assert "| none | 1 |" in summarise(results, tmp_path / "small")
@@ -128,11 +139,12 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
         (["--variants", "simcor"], "--variants has 'simcor'; expected some of simcore"),
         (["--workers", "0"], "--workers is 0; expected at least 1"),
         (["--minutes", "0"], "--minutes is 0.0; expected a positive number"),
-        (["--at", "0"], "--at is 0; expected a positive number"),
+        (["--at", "0"], "--at has 0; expected multiples of"),
+        (["--snapshot-every", "0"], "--snapshot-every is 0; expected a positive number"),
         (["--rooms", "-1"], "--rooms is -1; expected a positive number"),
         (["--minutes", "1", "--frames", "10"], "--minutes and --frames are both given"),
-        (["--minutes", "1", "--at", "300000"], "--at is 300000; expected a multiple of 500,000"),
-        (["--frames", "10", "--at", "20"], "--at is 20; expected at most --frames, 10"),
+        (["--at", "500000", "300000"], "--at has 300000; expected multiples of"),
+        (["--frames", "10", "--at", "500000"], "--at has 500000; expected at most --frames, 10"),
     ],
 )
 def test_flags_that_cannot_work_are_told_before_anything_runs(flags, expected, capsys) -> None:

@@ -28,8 +28,9 @@ def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
     found["returns"] = {"500000": 4.0 + seed, "1000000": 10 * colour}
     if variant == "none":
         found["returns"]["1500000"] = 9.0
-    if early is not None:
-        found["equal_frames"] = run(variant, seed, early, frames=1_000_000)
+    found["earlier"] = {
+        str(at): run(variant, seed, colour, frames=at) for at, colour in (early or {}).items()
+    }
     return found
 
 
@@ -45,13 +46,18 @@ def test_a_difference_is_welch_s() -> None:
 
 
 def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys) -> None:
-    runs = [run("simcore", 0, 0.7, controls=True, early=0.5), run("none", 0, 0.2, early=0.2)]
-    runs += [run("simcore", 1, 0.8, early=0.6), run("none", 1, 0.3, early=0.1)]
+    runs = [
+        run("simcore", 0, 0.7, controls=True, early={500_000: 0.3, 1_000_000: 0.5}),
+        run("simcore", 1, 0.8, early={500_000: 0.4, 1_000_000: 0.6}),
+        run("none", 0, 0.2, early={500_000: 0.1, 1_000_000: 0.2, 1_500_000: 0.2}),
+        run("none", 1, 0.3, early={1_000_000: 0.1, 1_500_000: 0.2}),
+        run("present", 0, 0.5),
+    ]
     text = summarise({"runs": runs}, tmp_path / "study")
     lines = text.splitlines()
     ended = lines[lines.index("Where each run ended:") + 2 :]
     assert ended[2].startswith("| simcore | 2 | 2.0 | 8.0 | 10.5 ± 0.7 | 0.75 ± 0.07 |")
-    assert ended[4].startswith("| *untrained agent* | 1 |  |  |  | 0.40 |")
+    assert ended[5].startswith("| *untrained agent* | 1 |  |  |  | 0.40 |")
     assert "| simcore - none | +0.50 [+0.20, +0.80] *" in text
     assert "| simcore | attribute colour | 0.75 | 0.65 | 0.38 |" in text
     assert "| none | attribute colour | 0.25 | 0.15 | 0.12 |" in text
@@ -62,8 +68,11 @@ def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys)
     assert "At 1,000,000 frames:" in text
     assert "| variant | seeds | M frames | minutes | return |" in text
     assert "| simcore | 2 | 1.0 | 8.0 | 10.5 ± 0.7 | 0.55 ± 0.07 |" in text
+    assert "| variant | question | 0.5 M | 1.0 M | 1.5 M |" in text
+    assert "| simcore | attribute colour | 0.35 | 0.55 | – |" in text
+    assert "| none | attribute colour | – | 0.15 | 0.20 |" in text
     (tmp_path / "study.json").write_text(json.dumps({"runs": runs}))
-    pictures = [tmp_path / "study.png", tmp_path / "study-ages.png"]
+    pictures = [tmp_path / f"study{which}.png" for which in ("", "-ages", "-curve")]
     for picture in pictures:
         picture.unlink()
     with pytest.MonkeyPatch.context() as patch:
