@@ -15,8 +15,9 @@ class PredictionConfig:
     tell it from others."""
     weight: float = 0.3
     """Weight of the horizons from 1 on, in the agent's total loss."""
-    present_weight: float = 0.3
-    """Weight of horizon 0: the present view from the belief itself, without the simulator."""
+    present_weight: float = 0.0
+    """Weight of horizon 0: the present view from the belief itself, without the simulator (0.3
+    where it is used)."""
     starts: int = 8
     """Rows of each unroll from which the simulator sets out."""
     horizons: int = 6

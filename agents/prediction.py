@@ -1,6 +1,6 @@
 """The auxiliary loss: the simulator, a head, and what both are asked about an unroll.
 
-SimCore and CPC|A set out from the same starts to the same horizons and both have a term for
+SimCore and CPC|A set out from the same starts to the same horizons, and both may have a term for
 horizon 0, the present view from the belief itself. They differ in the head alone; anything else
 would confound their comparison.
 """
@@ -23,9 +23,10 @@ class PredictionOutput(NamedTuple):
     """Losses to be weighed and summed, and what was measured on the way."""
 
     present: Tensor
-    """Scalar: mean nats at horizon 0."""
+    """Scalar: mean nats at horizon 0; 0 if it weighs nothing."""
     future: Tensor
-    """Scalar: mean nats over all valid horizons from 1 on; 0 if there was none."""
+    """Scalar: mean nats over all valid horizons from 1 on; 0 if there was none, or if it weighs
+    nothing."""
     measured: dict[str, tuple[float, float]]
     """By name: a mean, and of how many."""
 
@@ -84,17 +85,19 @@ class Prediction(nn.Module):
         """
         if not self.config.reaches_agent:
             core, features = core.detach(), features.detach()
+        # What weighs nothing need not be predicted: either term alone is cheaper than both.
         plan = plan_overshoot(
             is_first,
-            # A future that weighs nothing need not be imagined: reconstruction alone is cheaper.
             starts=self.config.starts if self.config.weight else 0,
             horizons=self.config.horizons,
             limit=limit,
             generator=generator,
         )
-        present = torch.arange(len(is_first), device=is_first.device)
-        # One pass of the head for the present of all rows and for the futures.
-        here = core.hidden.flatten(0, 1)
+        present = torch.arange(
+            len(is_first) if self.config.present_weight else 0, device=is_first.device
+        )
+        # One pass of the head for the present of all rows and for the futures; s⁰ = h_t.
+        here = core.hidden[present].flatten(0, 1)
         ahead = self.simulator.overshoot(core, actions, plan)
         states = torch.cat([here, ahead.flatten(0, 2)])
         rows = torch.cat([present, plan.targets.flatten()])
@@ -145,5 +148,7 @@ class Prediction(nn.Module):
             if len(ahead):
                 numbers[f"prediction/{name}"] = (float(ahead.mean()), float(len(ahead)))
         return PredictionOutput(
-            nats[:here].mean(), (future * plan.valid).sum() / count.clamp(min=1), numbers
+            nats[:here].sum() / max(here, 1),
+            (future * plan.valid).sum() / count.clamp(min=1),
+            numbers,
         )

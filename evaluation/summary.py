@@ -24,8 +24,9 @@ REFERENCE = "simcore"
 BASELINE = "none"
 """The variant that learns by reward alone."""
 
-MAIN = ("simcore", "present", BASELINE)
-"""Prediction, reconstruction and reward alone: the comparison the study is about."""
+MAIN = ("simcore", "both", "present", BASELINE)
+"""Prediction, with and without reconstruction, reconstruction and reward alone: the comparison the
+study is about."""
 
 UNTRAINED = "untrained agent"
 """The control of that name in the probe's table."""

@@ -55,8 +55,10 @@ class Learner:
             "entropy": config.entropy_weight,
         }
         if agent.prediction is not None:
-            self.weights["present"] = agent.prediction.config.present_weight
-            self.weights["future"] = agent.prediction.config.weight
+            prediction = agent.prediction.config
+            terms = {"present": prediction.present_weight, "future": prediction.weight}
+            # A term that weighs nothing is not computed, and there is nothing to show of it.
+            self.weights |= {name: weight for name, weight in terms.items() if weight}
         if monitor is not None and monitor.config.answers_reach_agent:
             self.weights["answers"] = monitor.config.answer_weight
 
@@ -78,7 +80,8 @@ class Learner:
         losses, measured = self._actor_critic(output, unroll)
         if self.agent.prediction is not None:
             predicted = self._predict(self.agent.prediction, output, unroll)
-            losses |= {"present": predicted.present, "future": predicted.future}
+            terms = {"present": predicted.present, "future": predicted.future}
+            losses |= {name: loss for name, loss in terms.items() if name in self.weights}
             measured |= {name: Measured(*pair) for name, pair in predicted.measured.items()}
         probe_loss = None
         if unroll.questions is not None:

@@ -67,13 +67,20 @@ def know(**prediction: Any) -> TrainConfig:
     )
 
 
+_PRESENT = {"present_weight": 0.3}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "none": {},
     "simcore": {"loss": "simcore"},
+    "weight-1": {"loss": "simcore", "weight": 1.0},
+    # Horizon 0, reconstruction of the present view: alone, and beside the future.
+    "present": {"loss": "simcore", "weight": 0.0} | _PRESENT,
+    "both": {"loss": "simcore"} | _PRESENT,
     "cpc": {"loss": "cpc"},
+    "cpc-both": {"loss": "cpc"} | _PRESENT,
+    "infonce": {"loss": "cpc", "contrast": "infonce"},
+    "infonce-both": {"loss": "cpc", "contrast": "infonce"} | _PRESENT,
     # What SimCore is made of, one switch at a time.
-    "present": {"loss": "simcore", "weight": 0.0},
-    "future": {"loss": "simcore", "present_weight": 0.0},
     "one-step": {"loss": "simcore", "first_limit": 1, "last_limit": 1},
     "fixed-horizon": {"loss": "simcore", "frames_per_horizon": 0},
     "uniform": {"loss": "simcore", "balance": 0.0},
@@ -81,8 +88,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "action-free": {"loss": "simcore", "actions": False},
     "stopped": {"loss": "simcore", "reaches_agent": False},
     "shuffled": {"loss": "simcore", "shuffled": True},
-    "cpc-future": {"loss": "cpc", "present_weight": 0.0},
-    "infonce": {"loss": "cpc", "contrast": "infonce"},
 }
 """Prediction losses and their ablations by name."""
 

@@ -33,7 +33,7 @@ class World:
     """An unroll of random numbers, and the part of an agent that reads it."""
 
     def __init__(self, loss, *, ends=((3, 0), (2, 1), (6, 1)), T=T, B=B, limit=4, **switches):
-        switches = {"starts": 3, "horizons": 3} | switches
+        switches = {"starts": 3, "horizons": 3, "present_weight": 0.3} | switches
         self.config = AgentConfig(
             core_size=8,
             feature_size=6,
@@ -319,6 +319,16 @@ def test_a_future_that_weighs_nothing_is_not_imagined_and_the_present_is_none_th
     assert present_only.future.item() == 0.0
     assert len(plans[1].starts) == 0
     assert set(present_only.measured) == {"prediction/longest_horizon"}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_present_that_weighs_nothing_is_not_read_off_and_the_future_is_none_the_wiser(loss):
+    both, future_only = World(loss).predict(), World(loss, present_weight=0.0).predict()
+    assert_close(future_only.future, both.future)
+    assert future_only.present.item() == 0.0
+    assert future_only.measured == both.measured
+    neither = World(loss, weight=0.0, present_weight=0.0).predict()
+    assert (neither.present.item(), neither.future.item()) == (0.0, 0.0)
 
 
 def test_the_share_ranked_first_counts_the_valid_futures_alone(plans):
