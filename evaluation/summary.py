@@ -73,7 +73,9 @@ def summarise(results: dict[str, Any], stem: Path) -> str:
     parts += [returns_table(runs)]
     if early := _at_equal_frames(runs):
         parts += [f"At {early[0]['frames']:,} frames:", accuracy_table(early)]
-        parts += [differences_table(early), curve_table(runs)]
+        parts += [differences_table(early)]
+    if any(run["earlier"] for run in runs):
+        parts += [curve_table(runs)]
         draw_curve(results, stem.with_name(f"{stem.name}-curve.png"))
     text = "\n\n".join(part for part in parts if part)
     draw(results, stem.with_suffix(".png"))

@@ -83,6 +83,14 @@ def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys)
     assert (tmp_path / "study.md").read_text() == text + "\n"
 
 
+def test_runs_without_a_moment_in_common_still_have_a_curve(tmp_path: Path) -> None:
+    runs = [run("simcore", 0, 0.7, early={500_000: 0.5}), run("none", 0, 0.2, early={10**6: 0.2})]
+    text = summarise({"runs": runs}, tmp_path / "study")
+    assert " frames:\n\n| variant | seeds" not in text
+    assert "| simcore | attribute colour | 0.50 | – |" in text
+    assert (tmp_path / "study-curve.png").exists()
+
+
 def test_a_single_seed_has_no_difference(tmp_path: Path) -> None:
     text = summarise({"runs": [run("simcore", 0, 0.7), run("none", 0, 0.2)]}, tmp_path / "study")
     assert "Difference" not in text
