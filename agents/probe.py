@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DecoderName = Literal["mlp", "lstm"]
+DecoderName = Literal["linear", "mlp", "lstm"]
 
 
 class LSTMDecoder(nn.Module):
@@ -39,33 +39,33 @@ class LSTMDecoder(nn.Module):
             self.hidden_from_belief(belief)[about].unsqueeze(0),
             self.cell_from_belief(belief)[about].unsqueeze(0),
         )
-        read, _ = self.reader(self.words(tokens)[asked], start)
-        last = ((tokens != 0).sum(-1) - 1)[asked]
+        lengths = (tokens != 0).sum(-1)
+        longest = int(lengths.max()) if len(lengths) else 0
+        words = self.words(tokens[:, : max(longest, 1)])
+        read, _ = self.reader(words[asked], start)
+        last = (lengths - 1)[asked]
         return cast(Tensor, self.answer(read[torch.arange(len(last)), last]))
 
 
-class MLPDecoder(nn.Module):
-    """A perceptron on belief ⊙ question: the question gates which part of the belief is read.
+class GatedDecoder(nn.Module):
+    """Reads belief ⊙ question: the question says which part of the belief is read.
 
     Args:
+        answer: scores the words from that product, [N, size] → [N, num_words].
         belief_size: numbers of a belief.
         num_words: size of the vocabulary.
         length: tokens of a question, padding included.
         size: width of the product.
     """
 
-    def __init__(self, belief_size: int, num_words: int, length: int, size: int) -> None:
+    def __init__(
+        self, answer: nn.Module, belief_size: int, num_words: int, length: int, size: int
+    ) -> None:
         super().__init__()
         self.words = nn.Embedding(num_words, 32, padding_idx=0)
         self.question = nn.Sequential(nn.Linear(32 * length, 256), nn.ReLU(), nn.Linear(256, size))
         self.belief = nn.Linear(belief_size, size)
-        self.answer = nn.Sequential(
-            nn.LayerNorm(size),
-            nn.ReLU(),
-            nn.Linear(size, size),
-            nn.ReLU(),
-            nn.Linear(size, num_words),
-        )
+        self.answer = answer
 
     def forward(self, belief: Tensor, tokens: Tensor, about: Tensor, asked: Tensor) -> Tensor:
         """See `Probe.forward`."""
@@ -73,11 +73,27 @@ class MLPDecoder(nn.Module):
         return cast(Tensor, self.answer(self.belief(belief)[about] * question[asked]))
 
 
+def _make_decoder(
+    name: DecoderName, belief_size: int, num_words: int, length: int, size: int
+) -> nn.Module:
+    """The decoder of that name: see `Probe`."""
+    if name == "lstm":
+        return LSTMDecoder(belief_size, num_words, size)
+    # One linear map of the product is, for each question, one linear map of the belief.
+    answer: nn.Module = nn.Linear(size, num_words)
+    if name == "mlp":
+        answer = nn.Sequential(
+            nn.LayerNorm(size), nn.ReLU(), nn.Linear(size, size), nn.ReLU(), answer
+        )
+    return GatedDecoder(answer, belief_size, num_words, length, size)
+
+
 class Probe(nn.Module):
     """A decoder behind the wall that keeps its gradient from the agent.
 
     Args:
-        decoder: "lstm" (the paper's) or "mlp".
+        decoder: "linear": the answer is linear in the belief, with weights that depend on the
+            question; "mlp": a perceptron; "lstm": the paper's.
         belief_size: numbers of a belief.
         num_words: size of the vocabulary.
         length: tokens of a question, padding included.
@@ -100,11 +116,7 @@ class Probe(nn.Module):
     ) -> None:
         super().__init__()
         self.answers_reach_agent = answers_reach_agent
-        self.decoder: nn.Module = (
-            LSTMDecoder(belief_size, num_words, size)
-            if decoder == "lstm"
-            else MLPDecoder(belief_size, num_words, length, size)
-        )
+        self.decoder = _make_decoder(decoder, belief_size, num_words, length, size)
         self.register_buffer("mean", torch.zeros(belief_size))
         self.register_buffer("scale", torch.ones(belief_size))
 

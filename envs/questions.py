@@ -5,7 +5,7 @@ else about it needs to be known in order to probe an agent's memory of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -22,12 +22,19 @@ UNUSED = -1
 NOT_SEEN = -1
 """In `Questions.steps_since_seen`: the answer rests on no object that was sensed."""
 
+NOT_TOLD = -1
+"""In `Questions.elapsed`: the source does not tell the time."""
+
+RAREST = 0.02
+"""Answers that are a smaller share of their group than this are dropped by `balance`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Questions:
     """N questions with their true answers (question types after Das et al. 2020, section 4).
 
-    Raises ValueError if the arrays are not equally long.
+    A source need not know of the fields that have a default. Raises ValueError if the arrays are
+    not equally long.
     """
 
     world: NDArray[np.int64]
@@ -45,9 +52,18 @@ class Questions:
     """[N]: every world consistent with what the agent has sensed gives this answer."""
     steps_since_seen: NDArray[np.int64]
     """[N]: steps since the stalest object that the answer rests on was sensed, or NOT_SEEN."""
+    held_out: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """[N]: the question asks about a held-out combination: its referent or its landmark is of one.
+    Left out: no question does."""
+    elapsed: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[N]: steps since the episode began. A staggered first episode begins at its phase, not at 0.
+    Left out: NOT_TOLD."""
 
     def __post_init__(self) -> None:
-        """Refuse arrays of different lengths."""
+        """Fill in what was left out. Refuse arrays of different lengths."""
+        for name, value in (("held_out", False), ("elapsed", NOT_TOLD)):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self), value))
         lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the arrays of Questions must be equally long, got {lengths}")
@@ -100,8 +116,20 @@ class QuestionSource(Protocol):
         """Draw questions about the worlds as they now stand; changes nothing but the generator."""
 
 
+@runtime_checkable
+class Oracle(QuestionSource, Protocol):
+    """A source that knows what could be known: an upper bound for what any memory can answer."""
+
+    def guess(self, questions: Questions, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Give what an ideal observer of the sensed cells answers, word ids [N].
+
+        The questions are about the worlds as they now stand, and their answers are going to be
+        balanced. Changes nothing but the generator.
+        """
+
+
 def balance(
-    questions: Questions, generator: np.random.Generator, rarest: float = 0.02
+    questions: Questions, generator: np.random.Generator, rarest: float = RAREST
 ) -> Questions:
     """Thin questions until all answers are equally frequent inside each (type, answerable) group.
 

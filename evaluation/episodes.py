@@ -2,15 +2,19 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
+from groundling.agents.agent import Agent
 from groundling.agents.generators import named_generator, named_seed
 from groundling.evaluation.walks import Choose, Reader, at_random, by_agent, by_explorer, walk
+from groundling.training.config import EnvironmentConfig
 from groundling.training.environments import Environment, make_environment
 from groundling.training.progress import progress
 from groundling.training.run import RunDirectory, load_agent, resolve_device, write_text
@@ -89,43 +93,26 @@ def evaluate(
         show_progress: a live display on stderr.
 
     Returns:
-        {"episodes", "returns": {policy: {"mean", "standard_error"}}, "snapshots": {frames:
-        {"mean", "standard_error"}}, …}.
+        {"episodes", "returns": {policy: score}, "novel_returns": the same in rooms with the
+        combinations that the agent was trained without, or None, "snapshots": {frames: score}, …},
+        a score being {"mean", "standard_error", "interval": 95 % t-interval}.
     """
     run = RunDirectory(run_dir)
     config = run.read_config()
-    walks = _agent_walks(run, None, device)  # A run without an agent is told first.
-    environment = make_environment(config.env, num_envs=BATCH)
-
-    def measure(name: str, choose: Choose, *readers: Reader) -> dict[str, float]:
-        returns = episode_returns(
-            environment,
-            choose,
-            episodes,
-            readers=readers,
-            device=device,
-            description=f"return of {name}",
-            shown=show_progress,
-        )
-        return _summary(returns)
-
-    draws = np.random.default_rng(named_seed(0, "random"))
-    returns = {
-        "agent": measure("agent", *walks),
-        "random": measure("random", at_random(environment, draws)),
-    }
-    if config.env.is_rooms:
-        returns["explorer"] = measure("explorer", by_explorer(environment))
-    earlier = {
-        str(frames): measure(f"agent at {frames:,} frames", *_agent_walks(run, frames, device))
-        for frames in (run.snapshots() if snapshots else ())
-    }
-    environment.close()
+    agent, _ = load_agent(run_dir, device=device)  # A run without an agent is told first.
+    contest = _Contest(episodes, device, show_progress)
+    novel = config.env.with_novel_combinations
     results = {
         "run": str(run.path),
         "episodes": episodes,
-        "returns": returns,
-        "snapshots": earlier,
+        "returns": contest.of_all(config.env, agent),
+        "novel_returns": contest.of_all(novel, agent, " (novel rooms)") if novel else None,
+        "snapshots": {
+            str(frames): contest.of_agent(
+                config.env, load_agent(run_dir, device=device, frames=frames)[0], f" at {frames:,}"
+            )
+            for frames in (run.snapshots() if snapshots else ())
+        },
         "measured": time.strftime("%Y-%m-%d"),
     }
     run.evaluation.mkdir(exist_ok=True)
@@ -133,16 +120,60 @@ def evaluate(
     return results
 
 
-def _agent_walks(run: RunDirectory, frames: int | None, device: str) -> tuple[Choose, Reader]:
-    """A run's policy, and the memory it needs; the same draws for every checkpoint."""
-    agent, _ = load_agent(run.path, device=device, frames=frames)
-    reader = Reader(agent, BATCH)
-    return by_agent(reader, named_generator(0, "evaluation", resolve_device(device))), reader
+@dataclass(frozen=True)
+class _Contest:
+    """Policies in the same rooms."""
+
+    episodes: int
+    device: str
+    shown: bool
+
+    def of_all(
+        self, world: EnvironmentConfig, agent: Agent, where: str = ""
+    ) -> dict[str, dict[str, Any]]:
+        """Scores of the agent, a random policy and, if there is one, the explorer."""
+        environment = make_environment(world, num_envs=BATCH)
+        draws = np.random.default_rng(named_seed(0, "random"))
+        returns = {
+            "agent": self.of_agent(world, agent, where),
+            "random": self._measure(environment, "random" + where, at_random(environment, draws)),
+        }
+        if world.is_rooms:
+            explorer = by_explorer(environment)
+            returns["explorer"] = self._measure(environment, "explorer" + where, explorer)
+        environment.close()
+        return returns
+
+    def of_agent(self, world: EnvironmentConfig, agent: Agent, where: str = "") -> dict[str, Any]:
+        """An agent's score; the same draws for every agent."""
+        environment = make_environment(world, num_envs=BATCH)
+        reader = Reader(agent, BATCH)
+        draws = named_generator(0, "evaluation", resolve_device(self.device))
+        score = self._measure(environment, "agent" + where, by_agent(reader, draws), reader)
+        environment.close()
+        return score
+
+    def _measure(
+        self, environment: Environment, name: str, choose: Choose, *readers: Reader
+    ) -> dict[str, Any]:
+        returns = episode_returns(
+            environment,
+            choose,
+            self.episodes,
+            readers=readers,
+            device=self.device,
+            description=f"return of {name}",
+            shown=self.shown,
+        )
+        return _summary(returns)
 
 
-def _summary(returns: NDArray[np.float64]) -> dict[str, float]:
+def _summary(returns: NDArray[np.float64]) -> dict[str, Any]:
     flat = returns.ravel()
+    error = stats.sem(flat)
+    reach = float(error * stats.t.ppf(0.975, len(flat) - 1))
     return {
         "mean": float(flat.mean()),
-        "standard_error": float(flat.std(ddof=1) / np.sqrt(len(flat))),
+        "standard_error": float(error),
+        "interval": [float(flat.mean()) - reach, float(flat.mean()) + reach],
     }

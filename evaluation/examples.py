@@ -1,136 +1,209 @@
-"""The data of probing: agents taken through rooms they never met, and asked on the way."""
+"""The data of probing: agents taken through rooms they never met, and asked on the way.
+
+What was collected is kept in the run directory under a name made of everything that decides it, so
+that nothing is walked twice for the same weights and settings.
+"""
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from groundling.agents.agent import Agent, Rows
 from groundling.agents.generators import named_generator, named_seed
-from groundling.agents.probe import DecoderName
 from groundling.envs.errors import UserError
-from groundling.envs.questions import Questions, QuestionSource, balance, concatenate
+from groundling.envs.questions import Oracle, Questions, QuestionSource, balance, concatenate
+from groundling.evaluation.observed import ObservationCode
+from groundling.evaluation.protocol import ProbeSettings, digest, weights_digest
 from groundling.evaluation.walks import Reader, by_agent, by_explorer, walk
-from groundling.training.config import TrainConfig
+from groundling.training.checkpoint import load_checkpoint, package_versions, save_checkpoint
+from groundling.training.config import EnvironmentConfig
 from groundling.training.environments import make_environment
 from groundling.training.progress import Advance, progress
 from groundling.training.seeds import Purpose, environment_seed
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
-    """How a frozen agent is questioned. The defaults are the protocol; `--quick` is a look."""
+class Memory:
+    """What one agent made of S moments."""
 
-    rooms: int = 30_000
-    """Distinct rooms the decoder is fitted on."""
-    validation_rooms: int = 2_000
-    """Distinct rooms that decide which pass of the decoder is kept."""
-    test_rooms: int = 5_000
-    """Distinct rooms the table is scored on."""
-    ask_every: int = 8
-    """Steps between two moments of questions, on average."""
-    walker: Literal["explorer", "agent"] = "explorer"
-    """Who chooses the path: the scripted explorer (the same for all agents), or the agent."""
-    decoder: DecoderName = "mlp"
-    """A perceptron, or the LSTM of Das et al. 2020."""
-    size: int = 512
-    """Width of the decoder."""
-    passes: int = 2
-    """Passes over the questions, at the most; one that brings nothing is the last."""
-    batch: int = 32
-    """Moments per update of the decoder, each with all its questions."""
-    learning_rate: float = 3e-3
-    """Adam's step size at the first update; it falls to 0 along a cosine."""
-    controls: bool = True
-    """Whether the untrained agent and the question alone are asked too."""
-    seed: int = 0
-    """Of the decoder's weights and order of questions."""
-
-    def __post_init__(self) -> None:
-        for field in ("rooms", "validation_rooms", "test_rooms", "ask_every", "passes", "batch"):
-            value = getattr(self, field)
-            if value < 1:
-                raise UserError(f"{field.replace('_', '-')} is {value}; expected at least 1")
-
-
-QUICK = ProbeSettings(rooms=4_000, validation_rooms=500, test_rooms=2_000, passes=3)
+    belief: Tensor
+    """[S, belief size] float16: the state of its core."""
+    features: Tensor
+    """[S, feature size] float16: what its sensors made of the moment's observation alone."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Questions with the beliefs they are asked of. N questions about S moments of rooms."""
+    """Questions about S moments of rooms, and what there is to answer them from."""
 
-    beliefs: Mapping[str, Tensor]
-    """By agent, [S, belief size] float32, on the CPU."""
     questions: Questions
     """N; `world` is the index into S."""
+    rooms: NDArray[np.int64]
+    """[S, 2]: seed of the environment and number of the episode. They decide the room."""
+    observed: Tensor
+    """[S, k, width]: the last k observations, the latest last (see `ObservationCode`)."""
+    oracle: NDArray[np.int64] | None
+    """[N]: what an ideal observer of the sensed cells answers, where that is known; None of rooms
+    that nothing is scored on."""
+    memories: Mapping[str, Memory] = field(default_factory=dict)
+    """By agent."""
 
+    def to(self, device: torch.device) -> "Examples":
+        """The same with its tensors on a device."""
+        memories = {
+            name: Memory(memory.belief.to(device), memory.features.to(device))
+            for name, memory in self.memories.items()
+        }
+        return dataclasses.replace(self, observed=self.observed.to(device), memories=memories)
+
+
+SCORED: tuple[Purpose, ...] = ("probe-test", "probe-novel")
+"""Purposes of the rooms that tables are scored on."""
 
 ROOMS_AT_ONCE = 512
 """Rooms that are walked through side by side."""
 
 
+@dataclass(frozen=True)
+class Walk:
+    """Which rooms are walked through, how, and where the questions are kept."""
+
+    environment: EnvironmentConfig
+    purpose: Purpose
+    """Decides the rooms; no two purposes share one."""
+    rooms: int
+    """How many distinct ones, at least."""
+    settings: ProbeSettings
+
+    def name(self, walker: Agent) -> str:
+        """A short name of everything that decides the questions."""
+        content = {
+            "environment": dataclasses.asdict(dataclasses.replace(self.environment, num_envs=1)),
+            "rooms": self.rooms,
+            "remembered": self.settings.remembered,
+            "packages": package_versions(),
+            "walker": weights_digest(walker) if self.settings.walker == "agent" else None,
+        }
+        return f"{self.purpose}-{digest(content | self.settings.asked)}"
+
+
 def collect_examples(
     agents: Mapping[str, Agent],
-    config: TrainConfig,
-    purpose: Purpose,
-    rooms: int,
-    settings: ProbeSettings,
+    walk: Walk,
     *,
     device: torch.device,
+    kept: Path | None = None,
     shown: bool = True,
 ) -> Examples:
-    """Takes all agents along the same walks through `rooms` rooms and asks on the way.
+    """Takes all agents along the same walks and asks on the way.
 
     Args:
         agents: by name; the first one walks if the settings say so.
-        config: of the run: which world.
-        purpose: decides the rooms; no two purposes share one.
-        rooms: how many distinct ones, at least.
-        settings: walker and moments.
+        walk: which rooms.
         device: of the agents.
+        kept: the directory where collected data is looked for, and kept; None: nowhere.
         shown: whether to show progress.
 
     Returns:
         The examples; answers are balanced (see `envs.questions.balance`).
     """
-    environment = make_environment(config.env, num_envs=min(rooms, ROOMS_AT_ONCE))
+    if kept is None:
+        return _collect(agents, walk, device, shown)
+    kept.mkdir(parents=True, exist_ok=True)
+    name = walk.name(next(iter(agents.values())))
+    questions = kept / f"{name}.pt"
+    files = {who: kept / f"{name}-{weights_digest(agent)}.pt" for who, agent in agents.items()}
+    missing = {who: agent for who, agent in agents.items() if not files[who].exists()}
+    if missing or not questions.exists():
+        # The walker leads the way even if what it remembers is known.
+        first = next(iter(agents))
+        collected = _collect({first: agents[first]} | missing, walk, device, shown)
+        _save_examples(questions, collected)
+        for who in missing:
+            save_checkpoint(files[who], vars(collected.memories[who]))
+    memories = {who: _load_memory(file) for who, file in files.items()}
+    return dataclasses.replace(_load_examples(questions), memories=memories)
+
+
+def _save_examples(file: Path, examples: Examples) -> None:
+    save_checkpoint(
+        file,
+        {
+            "questions": {
+                name: torch.from_numpy(array) for name, array in vars(examples.questions).items()
+            },
+            "rooms": torch.from_numpy(examples.rooms),
+            "observed": examples.observed,
+            "oracle": None if examples.oracle is None else torch.from_numpy(examples.oracle),
+        },
+    )
+
+
+def _load_examples(file: Path) -> Examples:
+    content = load_checkpoint(file)
+    oracle = content["oracle"]
+    return Examples(
+        Questions(**{name: array.numpy() for name, array in content["questions"].items()}),
+        content["rooms"].numpy(),
+        content["observed"],
+        None if oracle is None else oracle.numpy(),
+    )
+
+
+def _load_memory(file: Path) -> Memory:
+    content = load_checkpoint(file)
+    return Memory(content["belief"], content["features"])
+
+
+def _collect(
+    agents: Mapping[str, Agent], which: Walk, device: torch.device, shown: bool
+) -> Examples:
+    environment = make_environment(which.environment, num_envs=min(which.rooms, ROOMS_AT_ONCE))
     readers = {name: Reader(agent, environment.num_envs) for name, agent in agents.items()}
-    draws = named_generator(settings.seed, f"walk {purpose}", device)
+    settings, purpose = which.settings, which.purpose
+    seed = environment_seed(purpose)
     steps = walk(
         environment,
-        seed=environment_seed(purpose),
+        seed=seed,
         choose=(
             by_explorer(environment)
             if settings.walker == "explorer"
-            else by_agent(next(iter(readers.values())), draws)
+            else by_agent(
+                next(iter(readers.values())),
+                named_generator(settings.seed, f"walk {purpose}", device),
+            )
         ),
         readers=tuple(readers.values()),
         device=device,
     )
-    generator = np.random.default_rng(named_seed(settings.seed, purpose))
-    with progress(f"rooms for {purpose}", rooms, shown=shown) as advance:
-        asked, beliefs = _ask_on_the_way(
-            cast(QuestionSource, environment.unwrapped),
-            _through_rooms(steps, rooms, advance),
-            readers,
-            every=settings.ask_every,
-            generator=generator,
-        )
-    environment.close()
-    if not asked:
-        raise UserError(
-            f"ask-every is {settings.ask_every}, so that no question was asked in {rooms} rooms; "
-            "expected fewer steps than an episode has"
-        )
-    return Examples(
-        {name: torch.cat(parts) for name, parts in beliefs.items()},
-        balance(concatenate(asked), generator),
+    agent = next(iter(agents.values()))
+    interview = Interview(
+        cast(QuestionSource, environment.unwrapped),
+        readers,
+        ObservationCode(environment.single_observation_space, agent.num_actions),
+        settings,
+        seed=seed,
+        generator=np.random.default_rng(named_seed(settings.seed, purpose)),
+        consults_oracle=purpose in SCORED,
     )
+    with progress(f"rooms for {purpose}", which.rooms, shown=shown) as advance:
+        for row in _through_rooms(steps, which.rooms, advance):
+            interview.attend(row)
+    environment.close()
+    if not interview.asked:
+        raise UserError(
+            f"ask-every is {settings.ask_every}, so that no question was asked in {which.rooms} "
+            "rooms; expected fewer steps than an episode has"
+        )
+    return interview.examples()
 
 
 def _through_rooms(steps: Iterator[Rows], rooms: int, advance: Advance) -> Iterator[Rows]:
@@ -147,27 +220,86 @@ def _through_rooms(steps: Iterator[Rows], rooms: int, advance: Advance) -> Itera
     advance(rooms)
 
 
-def _ask_on_the_way(
-    source: QuestionSource,
-    rows: Iterator[Rows],
-    readers: Mapping[str, Reader],
-    *,
-    every: int,
-    generator: np.random.Generator,
-) -> tuple[list[Questions], dict[str, list[Tensor]]]:
-    """Questions of random moments, and what each reader believed then.
+class Interview:
+    """Follows a walk; at random moments, asks about every room and notes what there is to answer
+    from.
 
-    Returns:
-        Questions, moment by moment, `world` counted on through all of them; beliefs by reader,
-        [B, belief size] for each moment.
+    Args:
+        source: of the questions.
+        readers: agents that read the walk, by name.
+        code: how observations are kept.
+        settings: how often to ask, and how many observations to keep.
+        seed: of the first environment.
+        generator: of moments and questions.
+        consults_oracle: whether to note what an ideal observer answers, which takes a while.
     """
-    asked: list[Questions] = []
-    beliefs: dict[str, list[Tensor]] = {name: [] for name in readers}
-    for row in rows:
-        if generator.random() < 1.0 / every:
-            questions = source.ask(generator)
-            moment = len(asked) * row.is_first.numel()
-            asked.append(dataclasses.replace(questions, world=questions.world + moment))
-            for name, reader in readers.items():
-                beliefs[name].append(reader.state.belief.cpu())
-    return asked, beliefs
+
+    def __init__(
+        self,
+        source: QuestionSource,
+        readers: Mapping[str, Reader],
+        code: ObservationCode,
+        settings: ProbeSettings,
+        *,
+        seed: int,
+        generator: np.random.Generator,
+        consults_oracle: bool = False,
+    ) -> None:
+        self.oracle = source if consults_oracle and isinstance(source, Oracle) else None
+        self.source, self.readers, self.code = source, readers, code
+        self.every, self.generator, self.seed = settings.ask_every, generator, seed
+        self.last: deque[Tensor] = deque(maxlen=settings.remembered)
+        self.asked: list[Questions] = []
+        self._episode: NDArray[np.int64] | None = None
+        self._rooms: list[NDArray[np.int64]] = []
+        self._observed: list[Tensor] = []
+        self._oracle: list[NDArray[np.int64]] = []
+        self._memories: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in readers}
+
+    def attend(self, row: Rows) -> None:
+        """Takes note of a row that the readers have just read, and perhaps asks."""
+        self._look(row)
+        if self.generator.random() < 1.0 / self.every:
+            self._ask()
+
+    def _look(self, row: Rows) -> None:
+        is_first = row.is_first.cpu()
+        begun = is_first.numpy().astype(np.int64)
+        self._episode = begun - 1 if self._episode is None else self._episode + begun
+        code = self.code.encode(row).cpu()
+        if not self.last:
+            self.last.extend(torch.zeros_like(code) for _ in range(self.last.maxlen or 0))
+        # Nothing of the room before is carried into the next one.
+        for earlier in self.last:
+            earlier[is_first] = 0
+        self.last.append(code)
+
+    def _ask(self) -> None:
+        assert self._episode is not None
+        questions = self.source.ask(self.generator)
+        if self.oracle is not None:
+            self._oracle.append(self.oracle.guess(questions, self.generator.spawn(1)[0]))
+        batch = len(self._episode)
+        moment = len(self.asked) * batch
+        self.asked.append(dataclasses.replace(questions, world=questions.world + moment))
+        self._rooms.append(np.stack([self.seed + np.arange(batch), self._episode], axis=1))
+        self._observed.append(torch.stack(list(self.last), dim=1))
+        for name, reader in self.readers.items():
+            noted = (reader.state.belief.cpu().half(), reader.output.features.cpu().half())
+            self._memories[name].append(noted)
+
+    def examples(self) -> Examples:
+        """What was asked, balanced, and what there is to answer it from."""
+        questions = concatenate(self.asked)
+        numbered = dataclasses.replace(questions, world=np.arange(len(questions)))
+        positions = balance(numbered, self.generator).world
+        return Examples(
+            questions[positions],
+            np.concatenate(self._rooms),
+            torch.cat(self._observed),
+            np.concatenate(self._oracle)[positions] if self._oracle else None,
+            {
+                name: Memory(*(torch.cat(parts) for parts in zip(*noted, strict=True)))
+                for name, noted in self._memories.items()
+            },
+        )

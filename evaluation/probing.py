@@ -1,225 +1,71 @@
 """Post-hoc probing: what a frozen agent's memory can answer, beside what needs no memory at all.
 
 The agent is frozen and taken through rooms it never met. At random moments all rooms are asked
-questions; the beliefs of that moment, the questions and the true answers are the data of a decoder.
+questions; the beliefs of that moment, the questions and the true answers are the data of decoders.
 Rooms for fitting, for stopping and for scoring are distinct. Every row of the table answers the
-same questions about the same moments of the same walks:
-
-agent            the decoder reads the trained agent's belief
-untrained agent  the same agent before its first update: what a random recurrent net carries along
-question only    the decoder reads a constant: what the questions give away
-majority         the most frequent answer of each question type
+same questions about the same moments of the same walks; `evaluation/controls.py` says which rows
+there are. Rooms walked and decoders fitted are kept in `probe/kept`, so that an interrupted probe
+goes on where it stopped.
 """
 
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from groundling.agents.agent import Agent
-from groundling.agents.generators import initialised_by, named_generator
-from groundling.agents.probe import Probe, answer_loss
+from groundling.agents.probe import Probe
 from groundling.envs.errors import UserError
-from groundling.envs.questions import QUESTION_LENGTH, Questions, QuestionSource
-from groundling.evaluation.examples import Examples, ProbeSettings, collect_examples
+from groundling.envs.questions import QuestionSource
+from groundling.evaluation.controls import (
+    AGENT,
+    CONTROL_TASK,
+    FAMILIAR,
+    MAJORITY,
+    ORACLE,
+    QUESTION_ONLY,
+    UNTRAINED,
+    Row,
+    majority_answers,
+    rows_of,
+)
+from groundling.evaluation.decoding import make_probe
+from groundling.evaluation.examples import Examples, Walk, collect_examples
+from groundling.evaluation.fitting import Answered, Bench, answer_rows
+from groundling.evaluation.observed import ObservationCode
+from groundling.evaluation.protocol import ProbeSettings, digest, weights_digest
+from groundling.evaluation.scores import (
+    Answers,
+    accuracy_by_age,
+    accuracy_by_time,
+    asked_by_room,
+    right_by_room,
+    score_types,
+)
 from groundling.training.checkpoint import load_checkpoint, save_checkpoint
-from groundling.training.config import TrainConfig
+from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.environments import make_environment
-from groundling.training.progress import progress
 from groundling.training.run import RunDirectory, load_agent, resolve_device, write_text
 from groundling.training.seeds import Purpose
 
-
-def fit_probe(
-    train: Examples,
-    validation: Examples,
-    reads: str | None,
-    num_words: int,
-    settings: ProbeSettings,
-    *,
-    device: torch.device,
-    shown: bool = True,
-) -> Probe:
-    """Fits a decoder and keeps the pass that answers the validation rooms best.
-
-    Args:
-        train: to fit on.
-        validation: to choose the pass by, from other rooms.
-        reads: which agent's beliefs; None is the question-only control.
-        num_words: size of the vocabulary.
-        settings: decoder and budget, the same for every row of a table.
-        device: where to fit.
-        shown: whether to show progress.
-    """
-    name = reads or "question only"
-    data = _Data(train, reads, device)
-    held_out = _Data(validation, reads, device)
-    # One seed for all rows: every decoder starts from the same weights, in the same order.
-    with initialised_by(settings.seed, "decoder"):
-        probe = Probe(
-            settings.decoder,
-            belief_size=data.beliefs.shape[1],
-            num_words=num_words,
-            length=QUESTION_LENGTH,
-            size=settings.size,
-        ).to(device)
-    probe.standardise(data.beliefs)
-    order = named_generator(settings.seed, "order")
-    updates = settings.passes * -(-data.moments // settings.batch)
-    optimiser = torch.optim.Adam(probe.parameters(), lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
-    best, kept = float("inf"), probe.state_dict()
-    done = 0
-    with progress(f"decoder: {name}", updates, shown=shown) as advance:
-        for _ in range(settings.passes):
-            for moments in torch.randperm(data.moments, generator=order).split(settings.batch):
-                optimiser.zero_grad()
-                logits, answers = data.ask(probe, moments.to(device))
-                answer_loss(logits, answers).mean().backward()
-                optimiser.step()
-                schedule.step()
-                done += 1
-                advance(done)
-            score = held_out.loss(probe)
-            if score >= best:
-                break
-            best, kept = score, {key: one.clone() for key, one in probe.state_dict().items()}
-    probe.load_state_dict(kept)
-    return probe.eval()
-
-
-class _Data:
-    """Examples as tensors on a device, sorted by moment, read through one agent or through none."""
-
-    def __init__(self, examples: Examples, reads: str | None, device: torch.device) -> None:
-        questions = examples.questions
-        # Only moments of which something is asked; a batch takes some with all their questions.
-        order = np.argsort(questions.world, kind="stable")
-        asked_of, counts = np.unique(questions.world[order], return_counts=True)
-        different, which = np.unique(questions.tokens[order], axis=0, return_inverse=True)
-        some = next(iter(examples.beliefs.values()))
-        # The control's constant has a belief's width, so that its decoder is the same network.
-        beliefs = examples.beliefs[reads] if reads else some.new_zeros(1, 1).expand(*some.shape)
-        self.beliefs = beliefs[torch.from_numpy(asked_of)].to(device)
-        self.order = order
-        self.counts = torch.from_numpy(counts).to(device)
-        self.begins = self.counts.cumsum(0) - self.counts
-        self.tokens = torch.from_numpy(different).to(device)
-        self.which = torch.from_numpy(which.ravel()).to(device)
-        self.answers = torch.from_numpy(questions.answer[order]).to(device)
-
-    @property
-    def moments(self) -> int:
-        """How many moments there are."""
-        return len(self.beliefs)
-
-    def ask(self, probe: Probe, moments: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [n, words] and answers [n] of all questions about the chosen moments."""
-        counts = self.counts[moments]
-        about = torch.repeat_interleave(counts)
-        first = counts.cumsum(0) - counts
-        within = torch.arange(len(about), device=about.device) - first[about]
-        chosen = self.begins[moments][about] + within
-        logits = probe(self.beliefs[moments], self.tokens, about, self.which[chosen])
-        return logits, self.answers[chosen]
-
-    def _all(self, probe: Probe) -> tuple[Tensor, Tensor]:
-        """Logits and answers of all questions, sorted by moment."""
-        parts = torch.arange(self.moments, device=self.answers.device).split(1024)
-        logits, answers = zip(*(self.ask(probe, part) for part in parts), strict=True)
-        return torch.cat(logits), torch.cat(answers)
-
-    @torch.no_grad()
-    def loss(self, probe: Probe) -> float:
-        """Mean cross-entropy in nats."""
-        return float(answer_loss(*self._all(probe)).mean())
-
-    @torch.no_grad()
-    def answered(self, probe: Probe) -> NDArray[np.int64]:
-        """The probe's answers in the order of the questions, [N] word ids."""
-        answers = np.empty(len(self.order), np.int64)
-        answers[self.order] = self._all(probe)[0].argmax(-1).cpu().numpy()
-        return answers
-
-
-def accuracy_by_type(
-    questions: Questions, answers: NDArray[np.int64], types: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Share of right answers among answerable and among all questions, with their numbers.
-
-    Types that were never asked are left out.
-    """
-    right = answers == questions.answer
-    table = {}
-    for index, name in enumerate(types):
-        of_type = questions.type == index
-        answerable = of_type & questions.answerable
-        if answerable.any():
-            table[name] = {
-                "answerable": float(right[answerable].mean()),
-                "answerable_questions": int(answerable.sum()),
-                "all": float(right[of_type].mean()),
-                "all_questions": int(of_type.sum()),
-            }
-    return table
-
-
-AGES = (0, 1, 4, 8, 16)
-"""Steps since seen at which a new group begins; 0 is in view."""
-
-
-def accuracy_by_age(
-    questions: Questions, answers: NDArray[np.int64], types: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Share of right answers by how long ago what they rest on was last sensed.
-
-    Returns:
-        {type: {"0": …, "1-3": …, "4-7": …, "8-15": …, "16+": …}} over answerable questions that
-        rest on a sensed object; groups and types without any are left out.
-    """
-    right = answers == questions.answer
-    age = questions.steps_since_seen
-    table: dict[str, dict[str, float]] = {}
-    for index, name in enumerate(types):
-        chosen = (questions.type == index) & questions.answerable
-        for start, end in zip(AGES, [*AGES[1:], np.inf], strict=True):
-            of_age = chosen & (age >= start) & (age < end)
-            if of_age.any():
-                table.setdefault(name, {})[_age_label(start, end)] = float(right[of_age].mean())
-    return table
-
-
-def _age_label(start: int, end: float) -> str:
-    if end == np.inf:
-        return f"{start}+"
-    return str(start) if end == start + 1 else f"{start}-{int(end) - 1}"
-
-
-def majority_answers(train: Questions, test: Questions) -> NDArray[np.int64]:
-    """For each test question the answer that its (type, answerable) group had most often, [N]."""
-    answers = np.zeros(len(test), np.int64)
-    for kind in np.unique(test.type):
-        for answerable in (False, True):
-            chosen = (test.type == kind) & (test.answerable == answerable)
-            seen = train.answer[(train.type == kind) & (train.answerable == answerable)]
-            if chosen.any() and len(seen):
-                answers[chosen] = np.bincount(seen).argmax()
-    return answers
+TEST, NOVEL = "test", "novel"
 
 
 def probe_run(
     run_dir: Path | str,
     settings: ProbeSettings | None = None,
     *,
+    others: Sequence[Path | str] = (),
     frames: int | None = None,
     device: str = "cpu",
+    workers: int = 1,
+    keep: bool = True,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Questions a run's frozen agent; writes `probe/results.json` and the fitted decoder.
@@ -229,67 +75,260 @@ def probe_run(
     Args:
         run_dir: of the run.
         settings: the protocol's, unless given.
+        others: further runs in the same world, each a row beside the agent.
         frames: the snapshot after so many frames instead of the latest checkpoint.
         device: where to compute.
+        workers: processes that fit decoders side by side. With more than one, a script that calls
+            this needs the usual `if __name__ == "__main__"`.
+        keep: keep what was walked and fitted in `probe/kept` (the protocol's rooms take about a
+            gigabyte), and use what is there.
         show_progress: a live display on stderr.
 
     Returns:
-        What was written: settings, number of questions, and accuracy per row and question type.
+        What was written: settings, number of questions, and scores per row and question type (see
+        `evaluation.scores.score_types`), by steps since seen and by time in the episode; with all
+        controls also the control task and what is known of held-out combinations.
 
     Raises:
-        ValueError: the directory is no trained run, or its world cannot be asked questions.
+        ValueError: a directory is no trained run, its world cannot be asked questions, or another
+            run's world is another one.
     """
     settings = settings or ProbeSettings()
-    where = resolve_device(device)
     run = RunDirectory(run_dir)
-    agent, config = load_agent(run_dir, device=device, frames=frames)
-    types, num_words = _language(config)
-    agents: dict[str, Agent] = {"agent": agent}
-    reads: dict[str, str | None] = {"agent": "agent"}
-    if settings.controls:
-        agents["untrained agent"], _ = load_agent(run_dir, device=device, untrained=True)
-        reads |= {"untrained agent": "untrained agent", "question only": None}
-    amounts: dict[Purpose, int] = {
-        "probe-train": settings.rooms,
-        "probe-validation": settings.validation_rooms,
-        "probe-test": settings.test_rooms,
-    }
-    train, validation, test = (
-        collect_examples(
-            agents, config, purpose, rooms, settings, device=where, shown=show_progress
-        )
-        for purpose, rooms in amounts.items()
+    sitting = _Sitting(run, settings, others, frames, resolve_device(device), show_progress)
+    kept = run.probe / "kept" if keep else None
+    bench = sitting.collect(kept)
+    rows = rows_of(settings, sitting.others, has_held_out=_has_held_out(bench))
+    answered = answer_rows(
+        bench, rows, data=sitting.data_of, kept=kept, workers=workers, shown=show_progress
     )
-    answers = {}
-    for name, read in reads.items():
-        probe = fit_probe(
-            train, validation, read, num_words, settings, device=where, shown=show_progress
-        )
-        answers[name] = _Data(test, read, where).answered(probe)
-        if name == "agent" and frames is None:
-            save_probe(run, probe, settings)
-    answers["majority"] = majority_answers(train.questions, test.questions)
-    checkpoint = load_checkpoint(run.checkpoint if frames is None else run.snapshot(frames))
-    asked = test.questions
-    results = {
-        "run": str(run.path),
-        "frames": checkpoint["frames"],
-        "seconds": checkpoint["seconds"],
-        "settings": dataclasses.asdict(settings),
-        "questions": {"fitted": len(train.questions), "scored": len(asked)},
-        "rows": {name: accuracy_by_type(asked, given, types) for name, given in answers.items()},
-        "steps_since_seen": {
-            name: accuracy_by_age(asked, given, types) for name, given in answers.items()
-        },
-        "measured": time.strftime("%Y-%m-%d"),
-    }
+    if frames is None and (weights := answered[AGENT].probe):
+        _save_probe(run, weights, settings)
+    results = sitting.about() | _tables(bench, rows, answered, sitting.types)
     run.probe.mkdir(exist_ok=True)
+    save_checkpoint(run.by_room(frames), _by_room(bench, rows, answered, sitting.types))
     write_text(run.results(frames), json.dumps(results, indent=2) + "\n")
     return results
 
 
-def _language(config: TrainConfig) -> tuple[tuple[str, ...], int]:
-    """Question types and number of words of the configured world."""
+class _Sitting:
+    """Agents, and the rooms they are taken through."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        settings: ProbeSettings,
+        others: Sequence[Path | str],
+        frames: int | None,
+        device: torch.device,
+        shown: bool,
+    ) -> None:
+        self.run, self.settings, self.device, self.shown = run, settings, device, shown
+        agent, self.config = load_agent(run.path, device=str(device), frames=frames)
+        self.types, self.num_words, self.code = _language(self.config)
+        self.checkpoint = run.checkpoint if frames is None else run.snapshot(frames)
+        self.agents: dict[str, Agent] = {AGENT: agent}
+        for other in others:
+            self.agents[_name_of(other, self.agents)] = self._load_other(other)
+        self.others = tuple(self.agents)[1:]
+        if settings.controls != "none":
+            self.agents[UNTRAINED], _ = load_agent(run.path, device=str(device), untrained=True)
+
+    def _load_other(self, path: Path | str) -> Agent:
+        agent, config = load_agent(path, device=str(self.device))
+        if _world(config) != _world(self.config):
+            raise UserError(
+                f"{path} was trained in another world than {self.run.path}; expected the same, so "
+                "that both can be asked about the same rooms"
+            )
+        return agent
+
+    def collect(self, kept: Path | None) -> Bench:
+        """Walks through all rooms."""
+        amounts: dict[Purpose, int] = {
+            "probe-train": self.settings.rooms,
+            "probe-validation": self.settings.validation_rooms,
+            "probe-test": self.settings.test_rooms,
+        }
+        walks = {
+            purpose: Walk(self.config.env, purpose, rooms, self.settings)
+            for purpose, rooms in amounts.items()
+        }
+        if self.settings.controls == "all" and (novel := self.config.env.with_novel_combinations):
+            rooms = self.settings.test_rooms
+            walks["probe-novel"] = Walk(novel, "probe-novel", rooms, self.settings)
+        sets = {
+            purpose: collect_examples(
+                self.agents, walk, device=self.device, kept=kept, shown=self.shown
+            )
+            for purpose, walk in walks.items()
+        }
+        check_splits(sets)
+        leader = self.agents[AGENT]
+        self.rooms = digest([walk.name(leader) for walk in walks.values()])
+        train, validation = sets.pop("probe-train"), sets.pop("probe-validation")
+        scored = {TEST: sets["probe-test"]}
+        if "probe-novel" in sets:
+            scored[NOVEL] = sets["probe-novel"]
+        self.asked = {"fitted": len(train.questions), "scored": len(scored[TEST].questions)}
+        return Bench(
+            train, validation, scored, self.code, self.num_words, self.settings, self.device
+        )
+
+    def data_of(self, row: Row) -> str:
+        """A name of everything that a row's decoder is fitted to and scored on."""
+        return digest([self.rooms, weights_digest(self.agents[row.agent])])
+
+    def about(self) -> dict[str, Any]:
+        """Where the results come from."""
+        checkpoint = load_checkpoint(self.checkpoint)
+        return {
+            "run": str(self.run.path),
+            "frames": checkpoint["frames"],
+            "seconds": checkpoint["seconds"],
+            "settings": dataclasses.asdict(self.settings),
+            "rooms": self.rooms,
+            "questions": self.asked,
+            "measured": time.strftime("%Y-%m-%d"),
+        }
+
+
+def check_splits(sets: Mapping[Any, Examples]) -> None:
+    """Looks whether rooms for fitting, stopping and scoring are distinct.
+
+    Raises:
+        RuntimeError: two sets share a room; every number from them would be worthless.
+    """
+    met: dict[tuple[int, ...], Any] = {}
+    for name, examples in sets.items():
+        for room in np.unique(examples.rooms, axis=0).tolist():
+            if met.setdefault(tuple(room), name) != name:
+                raise RuntimeError(
+                    f"{met[tuple(room)]} and {name} share the room of seed {room[0]}, episode "
+                    f"{room[1]}; expected distinct ones"
+                )
+
+
+def _name_of(path: Path | str, taken: Mapping[str, Any]) -> str:
+    """A name for another run, as short as it can be."""
+    name = Path(path).resolve().name
+    return name if name not in taken else str(path)
+
+
+def _world(config: TrainConfig) -> EnvironmentConfig:
+    return dataclasses.replace(config.env, num_envs=1)
+
+
+def _has_held_out(bench: Bench) -> bool:
+    return bool(bench.train.questions.held_out.any())
+
+
+def _tables(
+    bench: Bench, rows: Sequence[Row], answered: Mapping[str, Answered], types: Sequence[str]
+) -> dict[str, Any]:
+    """Everything that is said about the answers."""
+    test = bench.scored[TEST]
+    questions, room = test.questions, _room_of(test)
+    table = {
+        row.name: answered[row.name].answers[TEST] for row in rows if row.lesson == "questions"
+    }
+    table[MAJORITY] = Answers(majority_answers(bench.train.questions, questions))
+    if test.oracle is not None:
+        table[ORACLE] = Answers(test.oracle)
+    alone = table.get(QUESTION_ONLY)
+    return {
+        "rows": {
+            name: score_types(questions, answers, types, room, alone)
+            for name, answers in table.items()
+        },
+        "steps_since_seen": {
+            name: accuracy_by_age(questions, answers, types) for name, answers in table.items()
+        },
+        "time_in_episode": {
+            name: accuracy_by_time(questions, answers, types) for name, answers in table.items()
+        },
+        "control_task": _control_task(bench, rows, answered, types),
+        "held_out": _held_out(bench, answered, types),
+    }
+
+
+def _control_task(
+    bench: Bench, rows: Sequence[Row], answered: Mapping[str, Answered], types: Sequence[str]
+) -> dict[str, float] | None:
+    """How many arbitrary answers the agent's decoder got right, by question type."""
+    row = next((row for row in rows if row.name == CONTROL_TASK), None)
+    if row is None:
+        return None
+    questions = bench.questions_of(row, bench.scored[TEST])
+    scores = score_types(
+        questions, answered[row.name].answers[TEST], types, _room_of(bench.scored[TEST])
+    )
+    return {kind: score["answerable"] for kind, score in scores.items()}
+
+
+def _held_out(
+    bench: Bench, answered: Mapping[str, Answered], types: Sequence[str]
+) -> dict[str, Any] | None:
+    """What is known of combinations the decoder was never asked about.
+
+    With rooms that hold them, only the decoder never met the question (strength 1); an agent that
+    was trained without them, and its decoder, never met the object either (strength 2).
+    """
+    if NOVEL in bench.scored:
+        name, row, strength = NOVEL, AGENT, 2
+    elif FAMILIAR in answered:
+        name, row, strength = TEST, FAMILIAR, 1
+    else:
+        return None
+    examples, answers = bench.scored[name], answered[row].answers[name]
+    table: dict[str, Any] = {"strength": strength}
+    for label, chosen in (
+        ("familiar", ~examples.questions.held_out),
+        ("held_out", examples.questions.held_out),
+    ):
+        some = Answers(answers.words[chosen])
+        scores = score_types(examples.questions[chosen], some, types, _room_of(examples)[chosen])
+        # Of types that ask about no combination there is nothing to compare.
+        table[label] = {kind: score["answerable"] for kind, score in scores.items()}
+    asked_of_both = [kind for kind in table["familiar"] if kind in table["held_out"]]
+    table["familiar"] = {kind: table["familiar"][kind] for kind in asked_of_both}
+    return table
+
+
+def _room_of(examples: Examples) -> NDArray[np.int64]:
+    """For each question the number of its room, from 0 without gaps, [N]."""
+    _, room = np.unique(examples.rooms, axis=0, return_inverse=True)
+    return np.asarray(room.ravel()[examples.questions.world])
+
+
+def _by_room(
+    bench: Bench, rows: Sequence[Row], answered: Mapping[str, Answered], types: Sequence[str]
+) -> dict[str, Any]:
+    """Right answers by room, for comparisons that draw rooms again."""
+    test = bench.scored[TEST]
+    distinct, room = np.unique(test.rooms, axis=0, return_inverse=True)
+    of_question = room.ravel()[test.questions.world]
+    count = len(distinct)
+
+    def padded(counts: NDArray[np.int64]) -> torch.Tensor:
+        """A room whose every question was thinned out has no row of its own at the end."""
+        return torch.from_numpy(np.pad(counts, ((0, count - len(counts)), (0, 0))))
+
+    return {
+        "types": list(types),
+        "asked": padded(asked_by_room(test.questions, types, of_question)),
+        "right": {
+            row.name: padded(
+                right_by_room(test.questions, answered[row.name].answers[TEST], types, of_question)
+            )
+            for row in rows
+            if row.lesson == "questions"
+        },
+    }
+
+
+def _language(config: TrainConfig) -> tuple[tuple[str, ...], int, ObservationCode]:
+    """Question types and number of words of the configured world, and how it is observed."""
     environment = make_environment(config.env, num_envs=1)
     source = environment.unwrapped
     environment.close()
@@ -298,15 +337,22 @@ def _language(config: TrainConfig) -> tuple[tuple[str, ...], int]:
             f"{config.env.id} answers no questions; expected an environment that implements "
             "groundling.envs.questions.QuestionSource"
         )
-    return source.question_types, len(source.vocabulary)
+    actions: Any = environment.single_action_space
+    code = ObservationCode(environment.single_observation_space, int(actions.n))
+    return source.question_types, len(source.vocabulary), code
 
 
-def save_probe(run: RunDirectory, probe: Probe, settings: ProbeSettings) -> None:
+def _save_probe(
+    run: RunDirectory, weights: Mapping[str, torch.Tensor], settings: ProbeSettings
+) -> None:
     """Writes the fitted decoder beside the results, to be asked again (`groundling watch`)."""
     run.probe.mkdir(exist_ok=True)
     save_checkpoint(
         run.probe / "decoder.pt",
-        {"probe": probe.state_dict(), "settings": dataclasses.asdict(settings)},
+        {
+            "probe": dict(weights),
+            "settings": {"decoder": settings.decoders[0], "size": settings.size},
+        },
     )
 
 
@@ -316,12 +362,7 @@ def load_probe(run: RunDirectory, agent: Agent, num_words: int) -> Probe | None:
     if not path.exists():
         return None
     state = load_checkpoint(path)
-    probe = Probe(
-        state["settings"]["decoder"],
-        belief_size=2 * agent.core.core_size,
-        num_words=num_words,
-        length=QUESTION_LENGTH,
-        size=state["settings"]["size"],
-    )
+    decoder, size = state["settings"]["decoder"], state["settings"]["size"]
+    probe = make_probe(decoder, 2 * agent.core.core_size, num_words, size)
     probe.load_state_dict(state["probe"])
     return probe.eval()

@@ -1,58 +1,100 @@
-"""One self-contained page about a run: curves, tables, a film, and every setting behind them.
+"""One self-contained page about some runs: curves, tables, films, and every setting behind them.
 
-The page opens from disk: no script, no network, every picture inside the file.
+The page opens from disk: no script, no network, every picture inside the file. Beside it stands
+`results.json` with every number.
 """
 
 import base64
-import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from groundling.envs.errors import UserError
+from groundling.evaluation.compare import compare
+from groundling.evaluation.controls import CONTROL_TASK
+from groundling.evaluation.figures import (
+    accuracy_against_steps,
+    accuracy_bars,
+    comparison_dots,
+    learning_curve,
+)
 from groundling.evaluation.film import film_run
 from groundling.training.config import to_json
-from groundling.training.metrics import Row, read_rows
+from groundling.training.metrics import read_rows
 from groundling.training.run import RunDirectory, write_text
 
-ROW_COLOURS = {
-    "agent": "#2a6fbb",
-    "untrained agent": "#9aa5b8",
-    "question only": "#d39b3c",
-    "majority": "#c9c3b6",
-}
 
+def write_report(*run_dirs: Path | str, output: Path | None = None) -> Path:
+    """Writes `report.html`, `results.json` and each run's film from what the runs hold.
 
-def write_report(run_dir: Path | str) -> Path:
-    """Writes `report.html` and `media/episode.gif` from whatever the run directory holds.
+    Sections whose data is missing say which command makes it. Several probed runs are compared
+    (see `evaluation.compare`).
 
-    Sections whose data is missing say which command makes it.
+    Args:
+        run_dirs: of one run or more.
+        output: the page; unless given `report.html` of the run, or of the directory that holds
+            the first of several.
+
+    Returns:
+        The page.
 
     Raises:
-        ValueError: the directory is no run.
+        ValueError: a directory is no run, or runs that cannot be compared were probed.
     """
-    run = RunDirectory(run_dir)
+    if not run_dirs:
+        raise UserError("report needs a run; expected groundling report RUN [RUN ...]")
+    runs = [RunDirectory(path) for path in run_dirs]
+    gathered = {str(run.path): _gather(run) for run in runs}
+    probed = all(found["probe"] for found in gathered.values())
+    comparison = compare([run.path for run in runs]) if len(runs) > 1 and probed else None
+    page = _template().render(
+        runs=[_sections(run, gathered[str(run.path)]) for run in runs],
+        comparison=comparison,
+        dots=_png(comparison_dots(comparison)) if comparison else None,
+        control_task=CONTROL_TASK,
+    )
+    file = output or _place(runs)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    numbers = {"runs": gathered, "comparison": comparison}
+    write_text(file.with_name("results.json"), json.dumps(numbers, indent=1) + "\n")
+    write_text(file, page)
+    return file
+
+
+def _place(runs: Sequence[RunDirectory]) -> Path:
+    return runs[0].report if len(runs) == 1 else runs[0].path.resolve().parent / "report.html"
+
+
+def _gather(run: RunDirectory) -> dict[str, Any]:
+    """Every number of a run."""
     config = run.read_config()
     metrics = read_rows(run.metrics)
-    returns = _read(run.evaluation / "returns.json")
-    probe = _read(run.probe / "results.json")
+    return {
+        "config": to_json(config),
+        "about": _read(run.config),
+        "last": metrics[-1] if metrics else None,
+        "returns": _read(run.evaluation / "returns.json"),
+        "probe": _read(run.results()),
+    }
+
+
+def _sections(run: RunDirectory, found: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows of a run: its numbers, and pictures of them."""
+    metrics = read_rows(run.metrics)
+    probe = found["probe"]
     film = film_run(run.path, run.media / "episode.gif")
-    page = _template().render(
-        run=str(run.path),
-        last=metrics[-1] if metrics else None,
-        curve=_learning_curve(metrics, returns) if metrics else None,
-        returns=returns,
-        probe=probe,
-        bars=_probe_bars(probe) if probe else None,
-        film=_inline(film.read_bytes(), "image/gif"),
-        settings=json.dumps(to_json(config), indent=2),
-        about=_read(run.config),
-    )
-    write_text(run.report, page)
-    return run.report
+    return found | {
+        "path": str(run.path),
+        "curve": _png(learning_curve(metrics, found["returns"])) if metrics else None,
+        "bars": _png(accuracy_bars(probe)) if probe else None,
+        "ages": _steps(probe, "steps_since_seen", "steps since seen"),
+        "times": _steps(probe, "time_in_episode", "steps of the episode"),
+        "film": _inline(film.read_bytes(), "image/gif"),
+        "settings": json.dumps(found["config"], indent=2),
+    }
 
 
 def _read(path: Path) -> Any:
@@ -68,6 +110,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["words"] = lambda name: name.replace("_", " ")
+    environment.filters["share"] = lambda value: "–" if value is None else f"{value:.2f}"
     return environment.get_template("report.html")
 
 
@@ -76,49 +119,10 @@ def _inline(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _as_picture(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return _inline(buffer.getvalue(), "image/png")
+def _steps(probe: Any, table: str, axis: str) -> str | None:
+    picture = accuracy_against_steps(probe[table], axis) if probe else None
+    return _png(picture) if picture else None
 
 
-def _learning_curve(metrics: list[Row], returns: Any) -> str:
-    """Episode return against frames, between chance and the explorer."""
-    figure = Figure(figsize=(7.2, 3.2), dpi=144, layout="constrained")
-    axes = figure.subplots()
-    points = [
-        (row["frames"] / 1e6, row["episode_return"])
-        for row in metrics
-        if row["frames"] is not None and row["episode_return"] is not None
-    ]
-    axes.plot(*zip(*points, strict=True), color=ROW_COLOURS["agent"], label="agent, training")
-    if returns:
-        for name, style in (("explorer", "--"), ("random", ":")):
-            if name in returns["returns"]:
-                level = returns["returns"][name]["mean"]
-                axes.axhline(level, color="#555555", linestyle=style, linewidth=1, label=name)
-    axes.set_xlabel("million frames")
-    axes.set_ylabel("episode return")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    return _as_picture(figure)
-
-
-def _probe_bars(probe: Any) -> str:
-    """Accuracy on answerable questions, a group of bars for each question type."""
-    types = list(next(iter(probe["rows"].values())))
-    figure = Figure(figsize=(9.0, 3.4), dpi=144, layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(probe["rows"])
-    for index, (name, scores) in enumerate(probe["rows"].items()):
-        shift = (index - (len(probe["rows"]) - 1) / 2) * width
-        places = [place + shift for place in range(len(types))]
-        heights = [scores[kind]["answerable"] for kind in types]
-        axes.bar(places, heights, width, label=name, color=ROW_COLOURS[name])
-    axes.set_xticks(range(len(types)), [kind.replace("_", "\n") for kind in types])
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("accuracy, answerable")
-    axes.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.18))
-    axes.spines[["top", "right"]].set_visible(False)
-    return _as_picture(figure)
+def _png(content: bytes) -> str:
+    return _inline(content, "image/png")

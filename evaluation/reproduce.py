@@ -120,12 +120,14 @@ def _commands(
     probe = ["probe", str(run)]
     if budget.rooms is not None:
         probe += ["--rooms", str(budget.rooms)]
-    alone = (*probe, "--no-controls")
+    # Nothing is kept: the rooms of a whole study would fill a disk.
+    probe += ["--decoders", "mlp", "--no-keep"]
+    alone = (*probe, "--controls", "none")
     directory = RunDirectory(run)
     return (
         Command(tuple(train), run / ".trained"),
         Command(("evaluate", str(run), "--snapshots"), directory.evaluation / "returns.json"),
-        Command(tuple(probe) if controls else alone, directory.results()),
+        Command((*probe, "--controls", "few") if controls else alone, directory.results()),
         *(
             Command(
                 (*alone, "--frames", str(frames)),

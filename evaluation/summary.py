@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy import stats
 
+from groundling.evaluation.statistics import difference
 from groundling.training.run import write_text
 
 REFERENCE = "simcore"
@@ -34,27 +34,6 @@ UNTRAINED = "untrained agent"
 GREY = "#555555"
 
 Run = dict[str, Any]
-
-
-class Difference(NamedTuple):
-    """Of the means of two groups of seeds."""
-
-    mean: float
-    low: float
-    """Lower end of the 95 % interval."""
-    high: float
-    """Upper end."""
-    separated: bool
-    """Every seed of one group lies above every seed of the other."""
-
-
-def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
-    """Mean of `one` minus mean of `other`, with Welch's t-interval; two values each, at least."""
-    interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
-    separated = min(one) > max(other) or min(other) > max(one)
-    return Difference(
-        fmean(one) - fmean(other), float(interval.low), float(interval.high), separated
-    )
 
 
 def summarise(results: dict[str, Any], stem: Path) -> str:

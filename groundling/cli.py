@@ -1,7 +1,6 @@
-"""The command line: parse, build, call.
+"""The command line: find the command, parse, call, and turn a mistake into one line.
 
-Each command is a function whose arguments are its flags. Torch and numba are imported inside the
-commands, so that help is there at once.
+Training's flags are its configuration; the other commands are functions in `commands.py`.
 """
 
 import dataclasses
@@ -11,13 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
-from groundling import __version__
+from groundling import __version__, commands
 from groundling.envs.errors import UserError
-from groundling.training.config import EnvironmentConfig, TrainConfig, from_json, to_json
+from groundling.training.config import TrainConfig, from_json, to_json
 from groundling.training.errors import Interrupted, NonFiniteLoss
 from groundling.training.presets import FAMILIES, PRESETS, preset
 
@@ -88,223 +87,7 @@ def _merged(base: Any, over: Any) -> Any:
     return base | {key: _merged(base.get(key), value) for key, value in over.items()}
 
 
-def probe(
-    run: tyro.conf.Positional[Path],
-    /,
-    quick: bool = False,
-    json: bool = False,
-    walker: Literal["explorer", "agent"] = "explorer",
-    decoder: Literal["mlp", "lstm"] = "mlp",
-    rooms: int | None = None,
-    frames: int | None = None,
-    controls: bool = True,
-    seed: int = 0,
-    device: str = "cpu",
-) -> None:
-    """Ask a frozen agent what it remembers, beside controls that remember nothing.
-
-    Args:
-        run: The run directory.
-        quick: Fewer rooms: a look, not the protocol.
-        json: Print the results as JSON.
-        walker: Who chooses the path through the rooms.
-        decoder: What reads the belief: a perceptron, or the paper's LSTM.
-        rooms: Rooms to fit the decoder on (default: the protocol's 30,000).
-        frames: The snapshot after so many frames instead of the latest checkpoint.
-        controls: Whether the untrained agent and the question alone are asked too.
-        seed: Of the decoder.
-        device: Where to compute.
-    """
-    from groundling.evaluation.examples import QUICK, ProbeSettings
-    from groundling.evaluation.probing import probe_run
-    from groundling.training.run import RunDirectory
-
-    settings = dataclasses.replace(
-        QUICK if quick else ProbeSettings(),
-        walker=walker,
-        decoder=decoder,
-        controls=controls,
-        seed=seed,
-    )
-    if rooms is not None:
-        settings = dataclasses.replace(settings, rooms=rooms)
-    results = probe_run(run, settings, frames=frames, device=device)
-    if json:
-        _print_json(results)
-    else:
-        _print_probe(results)
-        print(f"written: {RunDirectory(run).results(frames)}")
-
-
-def evaluate(
-    run: tyro.conf.Positional[Path],
-    /,
-    episodes: int = 512,
-    snapshots: bool = False,
-    json: bool = False,
-    device: str = "cpu",
-) -> None:
-    """Measure an agent's return beside a random policy and the scripted explorer.
-
-    Args:
-        run: The run directory.
-        episodes: How many episodes each policy plays.
-        snapshots: Measure the agent at every snapshot, too (see train --snapshot-every).
-        json: Print the results as JSON.
-        device: Where to compute.
-    """
-    from groundling.evaluation.episodes import evaluate as evaluate_run
-
-    if episodes < 2:
-        raise UserError(f"--episodes is {episodes}; expected at least 2")
-    results = evaluate_run(run, episodes=episodes, snapshots=snapshots, device=device)
-    if json:
-        _print_json(results)
-        return
-    earlier = results["snapshots"].items()
-    scores = results["returns"] | {f"agent at {int(at):,} frames": score for at, score in earlier}
-    rows = [
-        [name, f"{score['mean']:.2f}", f"{score['standard_error']:.2f}"]
-        for name, score in scores.items()
-    ]
-    _print_table(["policy", "mean return", "standard error"], rows)
-
-
-def foresee(
-    run: tyro.conf.Positional[Path],
-    /,
-    rooms: int = 512,
-    walker: Literal["explorer", "agent"] = "explorer",
-    json: bool = False,
-    device: str = "cpu",
-) -> None:
-    """Measure how well an agent's simulator predicts, and how much of that takes memory.
-
-    Args:
-        run: The run directory, trained with SimCore.
-        rooms: Rooms to walk through.
-        walker: Who chooses the path: the scripted explorer (the same for all agents), or the agent.
-        json: Print the results as JSON.
-        device: Where to compute.
-    """
-    from groundling.evaluation.foresight import measure_foresight
-
-    if rooms < 1:
-        raise UserError(f"--rooms is {rooms}; expected at least 1")
-    results = measure_foresight(run, rooms=rooms, walker=walker, device=device)
-    if json:
-        _print_json(results)
-        return
-    names = ("share", "model", "copy", "marginal", "what", "colour")
-    rows = [
-        [steps, kind, *(f"{scores[name]:.2f}" if name in scores else "" for name in names)]
-        for steps, kinds in results["horizons"].items()
-        for kind, scores in kinds.items()
-    ]
-    _print_table(["steps ahead", "cell", *names], rows)
-
-
-def report(run: tyro.conf.Positional[Path], /) -> None:
-    """Write report.html: curves, tables, a film, every setting.
-
-    Args:
-        run: The run directory.
-    """
-    from groundling.evaluation.report import write_report
-
-    print(f"written: {write_report(run)}")
-
-
-def watch(
-    source: tyro.conf.Positional[str],
-    /,
-    gif: Path,
-    steps: int = 64,
-    seed: int = 0,
-    imagine: bool = False,
-) -> None:
-    """Film an environment, or a trained agent and what it answers.
-
-    Args:
-        source: A run directory, or the id of an environment.
-        gif: The file to write.
-        steps: Length of the film.
-        seed: Which room.
-        imagine: Draw what the agent's simulator had expected to see (a run with SimCore).
-    """
-    from groundling.evaluation.film import film_environment, film_run
-
-    if steps < 1:
-        raise UserError(f"--steps is {steps}; expected at least 1")
-    if Path(source).is_dir():
-        print(f"written: {film_run(source, gif, steps=steps, seed=seed, imagine=imagine)}")
-    else:
-        config = EnvironmentConfig(id=source)
-        print(f"written: {film_environment(config, gif, steps=steps, seed=seed)}")
-
-
-def envs() -> None:
-    """List the environments and what can be chosen about them."""
-    import gymnasium
-
-    from groundling.envs.rooms.options import RoomsOptions
-
-    ours = [name for name in gymnasium.registry if name.startswith("Groundling/")]
-    _print_table(["id", "make with"], [[name, f'gymnasium.make("{name}")'] for name in ours])
-    fields = [[field.name, str(field.default)] for field in dataclasses.fields(RoomsOptions)]
-    _print_table(["keyword", "default"], fields)
-    print("groundling train demo --help explains each as --env.rooms.KEYWORD")
-
-
-def bench(
-    what: tyro.conf.Positional[Literal["env"]] = "env",
-    /,
-    num_envs: int = 64,
-    seconds: float = 3.0,
-    size: int = 5,
-    view_size: int = 7,
-    json: bool = False,
-) -> None:
-    """Measure steps per second on this machine.
-
-    Args:
-        what: What to measure: the environment under random actions.
-        num_envs: Rooms stepped together.
-        seconds: For how long.
-        size: Interior side length of the room.
-        view_size: Side length of the view.
-        json: Print the result as JSON.
-    """
-    from groundling.envs.rooms.options import RoomsOptions
-    from groundling.evaluation.throughput import environment_steps_per_second
-
-    rooms = RoomsOptions(size=size, view_size=view_size)
-    rate = environment_steps_per_second(rooms, num_envs=num_envs, seconds=seconds)
-    if json:
-        _print_json({"num_envs": num_envs, "steps_per_second": rate})
-    else:
-        print(f"{rate:,.0f} steps/s with {num_envs} rooms at once")
-
-
-def doctor() -> None:
-    """Say what is installed, what the machine has, and what to fix."""
-    from groundling.evaluation.doctor import examine
-
-    findings = examine()
-    _print_table(["what", "found", "advice"], [list(finding) for finding in findings])
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "train": train,
-    "probe": probe,
-    "evaluate": evaluate,
-    "foresee": foresee,
-    "report": report,
-    "watch": watch,
-    "envs": envs,
-    "bench": bench,
-    "doctor": doctor,
-}
+COMMANDS: dict[str, Callable[..., None]] = {"train": train} | commands.COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -360,32 +143,6 @@ def _commands() -> str:
         f"  {name:10} {(command.__doc__ or '').splitlines()[0]}"
         for name, command in COMMANDS.items()
     )
-
-
-def _print_json(results: Any) -> None:
-    print(json.dumps(results, indent=2))
-
-
-def _print_probe(results: dict[str, Any]) -> None:
-    scores = results["rows"]
-    rows = [
-        [kind.replace("_", " "), *(f"{scores[name][kind]['answerable']:.2f}" for name in scores)]
-        for kind in scores["agent"]
-    ]
-    _print_table(["answerable questions", *scores], rows)
-
-
-def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table()
-    for index, title in enumerate(titles):
-        table.add_column(title, justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from groundling import __version__
-from groundling.cli import _print_table, main
+from groundling.cli import main
+from groundling.commands import print_table
 from groundling.evaluation import episodes
 from groundling.training.run import RunDirectory, load_agent
 
@@ -82,7 +83,7 @@ def test_returns_of_snapshots(
 ) -> None:
     loaded = []
 
-    def load(path: Path, *, device: str, frames: int | None) -> object:
+    def load(path: Path, *, device: str, frames: int | None = None) -> object:
         loaded.append(frames)
         return load_agent(path, device=device, frames=frames)
 
@@ -116,7 +117,7 @@ def test_small_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_table(["advice"], [["pip install 'groundling[tensorboard]'"]])
+    print_table(["advice"], [["pip install 'groundling[tensorboard]'"]])
     assert "groundling[tensorboard]" in capsys.readouterr().out
 
 
@@ -137,6 +138,10 @@ def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> Non
         (["train", "demo", "--env.id", "Groundling/Explor-v0"], "did you mean"),
         (["train", "demo", "--device", "cuda:99"], "device 'cuda:99' is not there; expected one"),
         (["train", "demo", "--config", "no-such-file.json"], "--config no-such-file.json"),
+        (["compare", "no-such-run", "other"], "no-such-run is no run; expected"),
+        (["probe", "run", "--rooms", "0"], "rooms is 0; expected at least 1"),
+        (["probe", "run", "--decoders", "mlp", "mlp"], "expected none of them twice"),
+        (["probe", "run", "--workers", "0"], "--workers is 0; expected at least 1"),
         (["probe", "no-such-run"], "no-such-run is no run; expected"),
         (["evaluate", "no-such-run"], "no-such-run is no run; expected"),
         (["report", "no-such-run"], "no-such-run is no run; expected"),

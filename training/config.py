@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from groundling.agents.config import AgentConfig
@@ -46,6 +46,13 @@ class EnvironmentConfig:
     def is_rooms(self) -> bool:
         """Whether the world is one of this package's own."""
         return self.id.split(":")[-1].startswith("Groundling/")
+
+    @property
+    def with_novel_combinations(self) -> "EnvironmentConfig | None":
+        """The same world with combinations of shape and colour that it leaves out, if it does."""
+        if not self.is_rooms or self.rooms.combinations == "all":
+            return None
+        return replace(self, rooms=replace(self.rooms, combinations="all"))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ class RunDirectory:
         """What probing found: of the latest checkpoint, or of a snapshot."""
         return self.probe / ("results.json" if frames is None else f"results-{frames}.json")
 
+    def by_room(self, frames: int | None = None) -> Path:
+        """Right answers by room, beside `results`, for comparisons."""
+        return self.probe / ("by-room.pt" if frames is None else f"by-room-{frames}.pt")
+
     def read_config(self) -> TrainConfig:
         """The configuration this run was made with.
 

@@ -4,13 +4,16 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["train", "evaluation", "probe-train", "probe-validation", "probe-test"]
+Purpose = Literal[
+    "train", "evaluation", "probe-train", "probe-validation", "probe-test", "probe-novel"
+]
 PURPOSES: tuple[Purpose, ...] = (
     "train",
     "evaluation",
     "probe-train",
     "probe-validation",
     "probe-test",
+    "probe-novel",
 )
 
 PROTOCOL = 20_201_006

@@ -100,6 +100,7 @@ class Flat(NamedTuple):
 def step_rooms(
     arrays: Arrays,
     numbers: Numbers,
+    absent: NDArray[np.bool_],
     tables: Arrays,
     actions: NDArray[np.int64],
     autoreset: bool,
@@ -111,11 +112,11 @@ def step_rooms(
 ) -> int:
     """Take one step in every room, in place, and give the number of episodes that ended.
 
-    `arrays`, `numbers` and `tables` are the fields of a World, of Rules and of Sight. Actions [B]
-    are 0 … 3; raises ValueError, before anything has changed, if one is not. Writes views
-    [B, V, V, 3], rewards [B] and truncations [B]. With `autoreset` a room whose episode ended
-    begins its next: then `views` has the new episode's first view, and the old one's last is in
-    `final_views` and `final_directions`, at the same place.
+    `arrays`, `numbers` and `tables` are the fields of a World, of Rules and of Sight; `absent` is
+    what `absent_kinds` gives. Actions [B] are 0 … 3; raises ValueError, before anything has
+    changed, if one is not. Writes views [B, V, V, 3], rewards [B] and truncations [B]. With
+    `autoreset` a room whose episode ended begins its next: then `views` has the new episode's first
+    view, and the old one's last is in `final_views` and `final_directions`, at the same place.
     """
     for action in actions:
         if action < 0 or action >= ACTIONS:
@@ -134,18 +135,20 @@ def step_rooms(
                 final_views[room] = views[room]
                 final_directions[room] = world.agent[room, 2]
                 world.episode[room] += 1
-                generate(world, room, rules)
+                generate(world, room, rules, absent)
                 _look(world, flat, room, sight)
     return ended
 
 
 @numba.njit(cache=True)
-def begin_rooms(arrays: Arrays, numbers: Numbers, chosen: NDArray[np.bool_]) -> None:
+def begin_rooms(
+    arrays: Arrays, numbers: Numbers, absent: NDArray[np.bool_], chosen: NDArray[np.bool_]
+) -> None:
     """Build the chosen [B] rooms as their seed and episode say, in place."""
     world, rules = World(*arrays), Rules(*numbers)
     for room in range(len(chosen)):
         if chosen[room]:
-            generate(world, room, rules)
+            generate(world, room, rules, absent)
 
 
 @numba.njit(cache=True)

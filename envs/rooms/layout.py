@@ -5,6 +5,8 @@ random order; a cell may hold an object if the free cells stay connected and eve
 free neighbour. Random order can, rarely, leave a crowded room short of objects. Then the room is
 emptied and its cells are taken row by row, which always finds room for an object in a third of
 them: a test places them in every room the options allow. So generation always ends, and ends well.
+Where held-out combinations are absent, kinds are drawn until one is not of them: at least half of
+all kinds are not, so more than 64 draws happen once in 2**64 objects.
 """
 
 from typing import NamedTuple
@@ -13,6 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from groundling.envs.rooms.combinations import held_out
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.rng import below, mix
 from groundling.envs.rooms.world import (
@@ -34,7 +37,7 @@ from groundling.envs.rooms.world import (
 
 
 class Rules(NamedTuple):
-    """`RoomsOptions` as the kernels read them: integers only.
+    """`RoomsOptions` as the kernels read them: integers only. Kinds are told by `absent_kinds`.
 
     They are arguments because numba's cache does not notice a global that changed.
     """
@@ -43,8 +46,6 @@ class Rules(NamedTuple):
     size: int
     margin: int
     objects: int
-    shapes: int
-    colours: int
     sizes: int
     episode_length: int
     stagger: int
@@ -57,12 +58,16 @@ def rules_of(options: RoomsOptions) -> Rules:
         size=options.size,
         margin=options.margin,
         objects=options.objects,
-        shapes=len(options.shape_names),
-        colours=len(options.colour_names),
         sizes=options.sizes,
         episode_length=options.episode_length,
         stagger=int(options.stagger),
     )
+
+
+def absent_kinds(options: RoomsOptions) -> NDArray[np.bool_]:
+    """Give [shapes, colours]: no object of these rooms has this combination."""
+    table = held_out(len(options.shape_names), len(options.colour_names))
+    return table & (options.combinations == "familiar")
 
 
 def empty_world(num_rooms: int, options: RoomsOptions) -> World:
@@ -84,14 +89,17 @@ def empty_world(num_rooms: int, options: RoomsOptions) -> World:
 
 
 @numba.njit(cache=True)
-def generate(world: World, room: int, rules: Rules) -> None:
-    """Build room number `room` of the world as its seed and episode say, in place."""
+def generate(world: World, room: int, rules: Rules, absent: NDArray[np.bool_]) -> None:
+    """Build room number `room` of the world as its seed and episode say, in place.
+
+    `absent` is what `absent_kinds` gives.
+    """
     state = mix(world.seed[room], world.episode[room])
     width = world.cells.shape[2]
     cells = world.cells[room].reshape(-1, CHANNELS)
     state = _build_walls(cells, width, rules, state)
     places, state = _choose_places(cells, width, rules.objects, state)
-    state = _fill_places(world, room, cells, width, places, rules, state)
+    state = _fill_places(world, room, cells, width, places, rules.sizes, absent, state)
     state = _place_agent(world, room, cells, width, state)
     world.seen_at[room] = NEVER
     world.reached[room] = False
@@ -225,15 +233,15 @@ def _fill_places(
     cells: NDArray[np.uint8],
     width: int,
     places: NDArray[np.int64],
-    rules: Rules,
+    sizes: int,
+    absent: NDArray[np.bool_],
     state: np.uint64,
 ) -> np.uint64:
-    """Put an object of independent uniform shape, colour and size on every place."""
+    """Put an object on every place, of uniform kind and of uniform size."""
     world.object_count[room] = len(places)
     for number, position in enumerate(places):
-        shape, state = below(state, rules.shapes)
-        colour, state = below(state, rules.colours)
-        size, state = below(state, rules.sizes)
+        shape, colour, state = draw_kind(absent, state)
+        size, state = below(state, sizes)
         cells[position, WHAT] = FIRST_SHAPE + shape
         cells[position, COLOUR] = colour + 1
         cells[position, SIZE] = size + 1
@@ -243,6 +251,16 @@ def _fill_places(
         world.objects[room, number, OBJECT_COLOUR] = colour
         world.objects[room, number, OBJECT_SIZE] = size
     return state
+
+
+@numba.njit(cache=True)
+def draw_kind(absent: NDArray[np.bool_], state: np.uint64) -> tuple[np.int64, np.int64, np.uint64]:
+    """Draw a shape and a colour, uniform among the combinations that are not absent."""
+    while True:
+        shape, state = below(state, absent.shape[0])
+        colour, state = below(state, absent.shape[1])
+        if not absent[shape, colour]:
+            return shape, colour, state
 
 
 @numba.njit(cache=True)

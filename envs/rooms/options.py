@@ -13,6 +13,7 @@ from groundling.envs.errors import UserError
 from groundling.envs.vocabulary import COLOURS, NUMBERS, SHAPES, SIZES
 
 Layout = Literal["single", "l_shape"]
+Combinations = Literal["all", "familiar"]
 
 SMALLEST_ROOM, LARGEST_ROOM = 3, 25
 LONGEST_EPISODE = 2**15 - 1  # steps are counted in int16
@@ -37,6 +38,8 @@ class RoomsOptions:
     """Shapes objects may have: names, or how many of the vocabulary's first."""
     colours: int | tuple[str, ...] = 6
     """Colours objects may have: names, or how many of the vocabulary's first."""
+    combinations: Combinations = "all"
+    """Kinds that objects may have: all, or the familiar ones, without the held-out quarter."""
     sizes: int = 1
     """Sizes objects may have: 1 (all small) or 2 (small and large)."""
     view_size: int = 5
@@ -53,12 +56,12 @@ class RoomsOptions:
         for name in ("shapes", "colours"):
             if isinstance(getattr(self, name), list):  # as JSON gives them
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.layout not in get_args(Layout):
-            _refuse("layout", self.layout, f"one of {', '.join(get_args(Layout))}")
+        _check_choice("layout", self.layout, get_args(Layout))
         _check_integer("size", self.size, SMALLEST_ROOM, LARGEST_ROOM)
         _check_integer("objects", self.objects, 1, self.most_objects, f" in {self.cells} cells")
         _check_names("shapes", self.shapes, SHAPES)
         _check_names("colours", self.colours, COLOURS)
+        _check_choice("combinations", self.combinations, get_args(Combinations))
         _check_integer("sizes", self.sizes, 1, len(SIZES))
         _check_integer("view_size", self.view_size, 3, 2 * self.size + 1, f" for size={self.size}")
         if self.view_size % 2 == 0:
@@ -126,6 +129,11 @@ class RoomsOptions:
 
 def _refuse(name: str, value: object, expected: str) -> None:
     raise UserError(f"{name}={value!r}, expected {expected}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        _refuse(name, value, f"one of {', '.join(choices)}")
 
 
 def _check_integer(name: str, value: object, low: int, high: int, where: str = "") -> None:

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundling.envs.questions import NOT_SEEN, UNUSED, Questions
+from groundling.envs.rooms.combinations import held_out
 from groundling.envs.rooms.rng import below, mix
 from groundling.envs.rooms.wording import (
     ATTRIBUTE,
@@ -97,22 +98,39 @@ def sample_questions(world: World, options: Preset, generator: np.random.Generat
         len(options.colour_names),
         int(generator.integers(2**63)),
     )
-    rooms, types = np.nonzero(drawn[:, :, _ASKED])
+    rooms, types = np.nonzero(drawn[:, :, ASKED])
     drawn = drawn[rooms, types]
-    arguments = drawn[:, [_FIRST, _SECOND]]
+    arguments = drawn[:, [FIRST, SECOND]]
     return Questions(
         world=rooms,
         type=types,
         arguments=arguments,
         tokens=language.tokens[types, arguments[:, 0], arguments[:, 1]],
-        answer=language.answers[types, drawn[:, _ANSWER]],
-        answerable=drawn[:, _ANSWERABLE].astype(np.bool_),
-        steps_since_seen=drawn[:, _STEPS],
+        answer=language.answers[types, drawn[:, ANSWER]],
+        answerable=drawn[:, ANSWERABLE].astype(np.bool_),
+        steps_since_seen=drawn[:, STEPS],
+        held_out=_about_held_out(world, options, rooms, drawn[:, [REFERENT, LANDMARK]]),
+        elapsed=world.elapsed[rooms].astype(np.int64),
     )
 
 
+def _about_held_out(
+    world: World, options: Preset, rooms: NDArray[np.intp], things: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell [N] whether one of the things [N, 2] that a question speaks of is of a held-out
+    combination. Things are numbers of a room's objects, or UNUSED."""
+    table = held_out(len(options.shape_names), len(options.colour_names))
+    things_are = world.objects[rooms[:, None], things]
+    kept_back = table[things_are[..., OBJECT_SHAPE], things_are[..., OBJECT_COLOUR]]
+    asked: NDArray[np.bool_] = (kept_back & (things != UNUSED)).any(axis=1)
+    return asked
+
+
+YES_OR_NO = (EXISTENCE, COMPARISON)
+"""The families whose questions are answered by no or yes."""
+
 # Columns of what `_draw_questions` gives, and (the first five) of a room's candidate questions.
-_ANSWER, _FIRST, _SECOND, _REFERENT, _LANDMARK, _ASKED, _ANSWERABLE, _STEPS = range(8)
+ANSWER, FIRST, SECOND, REFERENT, LANDMARK, ASKED, ANSWERABLE, STEPS = range(8)
 
 
 @numba.njit(cache=True)
@@ -129,22 +147,22 @@ def _draw_questions(
 ) -> NDArray[np.int64]:
     """Draw a question of each (family, asked property) in `types` about each room: [B, types, 8].
 
-    Every room and type has a random stream of its own. `candidates` is scratch space for all
-    questions of one type that one room admits.
+    Every room and type has a random stream of its own.
     """
     drawn = np.zeros((len(cells), len(types), 8), np.int64)
     values = max(shapes, colours)
-    candidates = np.empty((max(values * values, objects.shape[1] ** 2), 5), np.int64)
+    candidates = space_for_questions(values, objects.shape[1])
     for room in range(len(cells)):
         present = objects[room, : object_count[room]]
-        kinds, totals, ages = _read_room(present, seen_at[room], elapsed[room], values)
+        kinds, totals = read_kinds(present, values)
+        ages = ages_of(present, seen_at[room], elapsed[room])
         for number in range(len(types)):
             family, asked = types[number, 0], types[number, 1]
-            found = _list_questions(
+            found = list_questions(
                 family, asked, present, kinds, totals, shapes, colours, candidates
             )
             state = mix(mix(seed, room), number)
-            chosen = _choose(candidates[:found, _ANSWER], family, state)
+            chosen = _choose(candidates[:found, ANSWER], family, state)
             if chosen < 0:
                 continue
             question = candidates[chosen]
@@ -152,33 +170,53 @@ def _draw_questions(
                 family, asked, question, cells[room], seen_at[room], present, kinds, ages
             )
             drawn[room, number, :5] = question
-            drawn[room, number, _ASKED] = True
-            drawn[room, number, _ANSWERABLE] = answerable
-            drawn[room, number, _STEPS] = steps if answerable else NOT_SEEN
+            drawn[room, number, ASKED] = True
+            drawn[room, number, ANSWERABLE] = answerable
+            drawn[room, number, STEPS] = steps if answerable else NOT_SEEN
     return drawn
 
 
 @numba.njit(cache=True)
-def _read_room(
-    objects: NDArray[np.uint8], seen_at: NDArray[np.int16], elapsed: int, values: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Give each object's kinds [2, N], how many there are of each kind [2, values], and each
-    object's age [N]: the steps since it was sensed, or NEVER."""
+def space_for_questions(values: int, objects: int) -> NDArray[np.int64]:
+    """Give scratch space [_, 5] for all questions of one type that one room admits."""
+    return np.empty((max(values * values, objects * objects), 5), np.int64)
+
+
+@numba.njit(cache=True)
+def read_kinds(
+    objects: NDArray[np.uint8], values: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give each object's kinds [2, N] and how many there are of each kind [2, values]."""
     kinds = np.empty((2, len(objects)), np.int64)
     totals = np.zeros((2, values), np.int64)
-    ages = np.empty(len(objects), np.int64)
     for item in range(len(objects)):
         kinds[SHAPE, item] = objects[item, OBJECT_SHAPE]
         kinds[COLOUR, item] = objects[item, OBJECT_COLOUR]
         totals[SHAPE, kinds[SHAPE, item]] += 1
         totals[COLOUR, kinds[COLOUR, item]] += 1
-        last = seen_at[objects[item, ROW], objects[item, COLUMN]]
-        ages[item] = NEVER if last == NEVER else elapsed - last
-    return kinds, totals, ages
+    return kinds, totals
 
 
 @numba.njit(cache=True)
-def _list_questions(
+def ages_of(
+    objects: NDArray[np.uint8], seen_at: NDArray[np.int16], elapsed: int
+) -> NDArray[np.int64]:
+    """Give each object's age [N]: the steps since it was sensed, or NEVER."""
+    ages = np.empty(len(objects), np.int64)
+    for item in range(len(objects)):
+        last = seen_at[objects[item, ROW], objects[item, COLUMN]]
+        ages[item] = NEVER if last == NEVER else elapsed - last
+    return ages
+
+
+@numba.njit(cache=True)
+def unsensed_places(cells: NDArray[np.uint8], seen_at: NDArray[np.int16]) -> NDArray[np.int64]:
+    """Give the cells [P, 2] where an unsensed object may stand, as rows and columns."""
+    return np.argwhere((cells[:, :, WHAT] != WALL) & (seen_at == NEVER))
+
+
+@numba.njit(cache=True)
+def list_questions(
     family: int,
     asked: int,
     objects: NDArray[np.uint8],
@@ -188,7 +226,11 @@ def _list_questions(
     colours: int,
     candidates: NDArray[np.int64],
 ) -> int:
-    """List all unambiguous questions of a type about one room and give their number."""
+    """List all unambiguous questions of a type about one room and give their number.
+
+    `kinds` and `totals` are what `read_kinds` gives. The rows of `candidates` that are filled have
+    the columns ANSWER to LANDMARK.
+    """
     values = shapes if asked == SHAPE else colours
     others = colours if asked == SHAPE else shapes
     if family == ATTRIBUTE and others > 1:
@@ -211,11 +253,11 @@ def _write(
     candidate: NDArray[np.int64], answer: int, first: int, second: int, referent: int, landmark: int
 ) -> None:
     """Fill one candidate question: answer, two arguments, and the objects it speaks of."""
-    candidate[_ANSWER] = answer
-    candidate[_FIRST] = first
-    candidate[_SECOND] = second
-    candidate[_REFERENT] = referent
-    candidate[_LANDMARK] = landmark
+    candidate[ANSWER] = answer
+    candidate[FIRST] = first
+    candidate[SECOND] = second
+    candidate[REFERENT] = referent
+    candidate[LANDMARK] = landmark
 
 
 @numba.njit(cache=True)
@@ -307,10 +349,8 @@ def _choose(answers: NDArray[np.int64], family: int, state: np.uint64) -> int:
     """
     if len(answers) == 0:
         return -1
-    tally = np.zeros(max(2, answers.max() + 1), np.int64)
-    for answer in answers:
-        tally[answer] += 1
-    if family in (EXISTENCE, COMPARISON):
+    tally = tally_answers(answers)
+    if family in YES_OR_NO:
         wanted, state = below(state, 2)
     else:
         possible = np.flatnonzero(tally)
@@ -325,6 +365,22 @@ def _choose(answers: NDArray[np.int64], family: int, state: np.uint64) -> int:
                 return candidate
             remaining -= 1
     return -1
+
+
+@numba.njit(cache=True)
+def tally_answers(answers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count how often each answer occurs, by its code; no and yes have a place always."""
+    tally = np.zeros(max(2, answers.max() + 1), np.int64)
+    for answer in answers:
+        tally[answer] += 1
+    return tally
+
+
+@numba.njit(cache=True)
+def chances_of_answers(tally: NDArray[np.int64], family: int) -> NDArray[np.float64]:
+    """Give the chance that `_choose` draws a question with each answer, by its code."""
+    possible = tally > 0
+    return possible / 2 if family in YES_OR_NO else possible / possible.sum()
 
 
 @numba.njit(cache=True)
@@ -345,17 +401,17 @@ def _judge(
     the referent alone where the landmark's place was deduced.
     """
     if family == ATTRIBUTE:
-        age = ages[question[_REFERENT]]
+        age = ages[question[REFERENT]]
         return age != NEVER, age
     if family == NEAR:
         return _judge_near(asked, question, cells, seen_at, objects, kinds, ages)
     unsensed = np.sum(ages == NEVER)
-    first, freshest, stalest = _sensed(kinds[asked], ages, question[_FIRST])
+    first, freshest, stalest = _sensed(kinds[asked], ages, question[FIRST])
     if family == EXISTENCE:
         return first > 0 or unsensed == 0, freshest
     if family == COUNT:
         return unsensed == 0, stalest
-    second, _, stalest_second = _sensed(kinds[asked], ages, question[_SECOND])
+    second, _, stalest_second = _sensed(kinds[asked], ages, question[SECOND])
     decided = first - second > unsensed or first + unsensed <= second
     return decided, max(stalest, stalest_second)
 
@@ -383,13 +439,12 @@ def _judge_near(
     ages: NDArray[np.int64],
 ) -> tuple[bool, int]:
     """`_judge` for near questions. The deduction takes the walls as known."""
-    referent_age, landmark_age = ages[question[_REFERENT]], ages[question[_LANDMARK]]
+    referent_age, landmark_age = ages[question[REFERENT]], ages[question[LANDMARK]]
     if referent_age == NEVER:
         return False, NOT_SEEN
     if landmark_age != NEVER:
         return True, max(referent_age, landmark_age)
-    # Rows of `places` have the first two columns of `objects`.
-    places = np.argwhere((cells[:, :, WHAT] != WALL) & (seen_at == NEVER))
+    places = unsensed_places(cells, seen_at)
     sensed = np.flatnonzero(ages != NEVER)
     for place in range(len(places)):
         if not _agrees(
@@ -418,9 +473,9 @@ def _agrees(
     row, column = places[landmark, ROW], places[landmark, COLUMN]
     candidates, agreeing = 0, 0
     for item in range(len(sensed)):
-        if kinds[asked, item] == question[_FIRST] and _is_near(sensed[item], row, column):
+        if kinds[asked, item] == question[FIRST] and _is_near(sensed[item], row, column):
             candidates += 1
-            agreeing += kinds[1 - asked, item] == question[_ANSWER]
+            agreeing += kinds[1 - asked, item] == question[ANSWER]
     if candidates > 0:
         return candidates > 1 or agreeing == 1
     if object_count - len(sensed) < 2:

@@ -21,7 +21,7 @@ from groundling.envs.rooms.kernels import (
     sight_of,
     step_rooms,
 )
-from groundling.envs.rooms.layout import empty_world, rules_of
+from groundling.envs.rooms.layout import absent_kinds, empty_world, rules_of
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.render import describe_room, draw_room
 from groundling.envs.rooms.world import FIRST_SHAPE
@@ -81,6 +81,7 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
         self.world = empty_world(1, self.rooms)
         self._arrays: Arrays = tuple(self.world)
         self._rules = tuple(rules_of(self.rooms))
+        self._absent = absent_kinds(self.rooms)
         self._sight = tuple(sight_of(self.rooms))
         self._seeded = False
         self._running = False
@@ -98,7 +99,7 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
             self.world.seed[0] = fresh
             self.world.episode[0] = 0
         self._seeded = self._running = True
-        begin_rooms(self._arrays, self._rules, np.ones(1, np.bool_))
+        begin_rooms(self._arrays, self._rules, self._absent, np.ones(1, np.bool_))
         views = self._empty_views()
         look_around(self._arrays, self._sight, views)
         return self._observation(views), {}
@@ -115,6 +116,7 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
         step_rooms(
             self._arrays,
             self._rules,
+            self._absent,
             self._sight,
             np.full(1, index(action), np.int64),
             False,

@@ -23,8 +23,9 @@ from groundling.envs.rooms.kernels import (
     sight_of,
     step_rooms,
 )
-from groundling.envs.rooms.layout import empty_world, rules_of
+from groundling.envs.rooms.layout import absent_kinds, empty_world, rules_of
 from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.oracle import guess
 from groundling.envs.rooms.questions import sample_questions
 from groundling.envs.rooms.render import describe_room, draw_room
 from groundling.envs.rooms.single import (
@@ -70,6 +71,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self.world = empty_world(num_envs, self.rooms)
         self._arrays: Arrays = tuple(self.world)
         self._rules = tuple(rules_of(self.rooms))
+        self._absent = absent_kinds(self.rooms)
         self._sight = tuple(sight_of(self.rooms))
         self._seeded = np.zeros(num_envs, np.bool_)
         self._final_views = self._empty_views()
@@ -99,7 +101,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             self.world.seed[room] = fresh
             self.world.episode[room] = 0
         self._seeded |= chosen
-        begin_rooms(self._arrays, self._rules, chosen)
+        begin_rooms(self._arrays, self._rules, self._absent, chosen)
         return self.observe(), {}
 
     def step(
@@ -119,6 +121,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         ended = step_rooms(
             self._arrays,
             self._rules,
+            self._absent,
             self._sight,
             np.ascontiguousarray(actions, np.int64),
             True,
@@ -151,6 +154,10 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def ask(self, generator: np.random.Generator) -> Questions:
         """Give questions about the rooms as they are now, with the oracle's answers."""
         return sample_questions(self.world, self.rooms, generator)
+
+    def guess(self, questions: Questions, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Answer questions about the rooms as they are now from all that was sensed: words [N]."""
+        return guess(self.world, self.rooms, questions, generator)
 
     def explorer_actions(self) -> NDArray[np.int64]:
         """Give [B] the action with which a shortest path to an object not yet reached begins."""
@@ -239,4 +246,5 @@ def compile_kernels() -> None:
     environment = RoomsVectorEnv(2, view_size=3)
     environment.reset(seed=0)
     environment.step(environment.explorer_actions())
-    environment.ask(np.random.default_rng(0))
+    generator = np.random.default_rng(0)
+    environment.guess(environment.ask(generator), generator)

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundling.envs.questions import (
+    NOT_TOLD,
     QUESTION_LENGTH,
+    Oracle,
     Questions,
     QuestionSource,
     balance,
@@ -29,6 +31,8 @@ def make_questions(types, answerable, answers):
         answer=np.array(answers, np.int64),
         answerable=np.array(answerable, np.bool_),
         steps_since_seen=np.arange(number) * 10,
+        held_out=np.arange(number) % 2 == 1,
+        elapsed=np.arange(number) * 100,
     )
 
 
@@ -46,6 +50,21 @@ def test_arrays_of_different_lengths_are_refused():
         Questions(**{**vars(questions), "answer": np.array([1])})
 
 
+def test_a_source_need_not_know_of_combinations_and_time():
+    told = vars(make_questions([0, 1, 2], [True, True, True], [1, 2, 3]))
+    questions = Questions(**{name: told[name] for name in told if name not in NEWER})
+    assert questions.held_out.tolist() == [False] * 3
+    assert questions.held_out.dtype == np.bool_
+    assert questions.elapsed.tolist() == [NOT_TOLD] * 3
+    assert questions.elapsed.dtype == np.int64
+    assert len(questions[:0].held_out) == len(questions[:0].elapsed) == 0
+    with pytest.raises(ValueError, match="equally long"):
+        Questions(**{**told, "elapsed": np.array([1])})
+
+
+NEWER = ("held_out", "elapsed")
+
+
 @pytest.mark.parametrize(
     "selection", [np.array([False, True, True]), np.array([1, 2]), slice(1, None)]
 )
@@ -56,6 +75,8 @@ def test_selecting_keeps_every_column_of_a_row(selection):
     assert questions.answer.tolist() == [4, 5]
     assert questions.answerable.tolist() == [False, True]
     assert questions.steps_since_seen.tolist() == [10, 20]
+    assert questions.held_out.tolist() == [True, False]
+    assert questions.elapsed.tolist() == [100, 200]
     assert questions.tokens.shape == (2, QUESTION_LENGTH)
     assert questions.arguments.shape == (2, 2)
 
@@ -86,7 +107,14 @@ def test_any_object_with_the_three_members_is_a_question_source():
         question_types = ("existence",)
 
     assert isinstance(Source(), QuestionSource)
+
+    class Knowing(Source):
+        def guess(self, questions, generator):
+            return questions.answer
+
     assert not isinstance(Mute(), QuestionSource)
+    assert isinstance(Knowing(), Oracle)
+    assert not isinstance(Source(), Oracle)
 
 
 @given(

@@ -1,17 +1,34 @@
-"""Questions and beliefs are of one moment, and only whole rooms are asked about."""
+"""Questions, beliefs and observations are of one moment; only whole rooms are asked about; nothing
+is walked twice."""
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from groundling.agents.agent import Rows
 from groundling.agents.cores import CoreState
 from groundling.envs.questions import NOT_SEEN, Questions
-from groundling.evaluation.examples import _ask_on_the_way, _through_rooms
-from groundling.evaluation.walks import Reader
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.evaluation import examples as module
+from groundling.evaluation.examples import (
+    Examples,
+    Interview,
+    Walk,
+    _through_rooms,
+    collect_examples,
+)
+from groundling.evaluation.observed import ObservationCode
+from groundling.evaluation.protocol import ProbeSettings
+from groundling.training.config import EnvironmentConfig, TrainConfig
+from groundling.training.run import make_agent
+from groundling.training.seeds import Purpose
 
+CPU = torch.device("cpu")
 B, EPISODE = 3, 4
 
 
@@ -20,6 +37,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.step = -1
+        self.output = self
 
     def rows(self, steps: int) -> Iterator[Rows]:
         for self.step in range(steps):
@@ -31,32 +49,59 @@ class Clock:
         world = np.repeat(np.arange(B), 2)  # Two of each environment.
         told = np.stack([np.full(2 * B, self.step), world], axis=1)
         nothing = np.zeros(2 * B, np.int64)
-        return Questions(
-            world, nothing, told, told, nothing, nothing == 0, np.full(2 * B, NOT_SEEN)
-        )
+        answer = np.tile([1, 2], B)  # As often one as the other: balancing drops none.
+        return Questions(world, nothing, told, told, answer, nothing == 0, nothing + NOT_SEEN)
+
+    @property
+    def told(self) -> torch.Tensor:
+        return torch.tensor([[self.step, environment] for environment in range(B)])
 
     @property
     def state(self) -> CoreState:
-        told = torch.tensor([[self.step, environment] for environment in range(B)])
-        return CoreState(told, told)
+        return CoreState(self.told, self.told)
+
+    @property
+    def features(self) -> torch.Tensor:
+        return self.told
+
+
+def interviewed(every: int, steps: int = 40) -> Examples:
+    clock = Clock()
+    interview = Interview(
+        clock,  # type: ignore[arg-type]
+        {"a": clock},  # type: ignore[dict-item]
+        ObservationCode(spaces.Dict({"step": spaces.Discrete(200)}), num_actions=2),
+        ProbeSettings(ask_every=every, remembered=3),
+        seed=70,
+        generator=np.random.default_rng(0),
+    )
+    for row in clock.rows(steps):
+        interview.attend(row)
+    return interview.examples()
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_a_question_is_put_to_the_belief_of_its_own_step_and_environment(every: int) -> None:
-    clock = Clock()
-    reader: Reader = clock  # type: ignore[assignment]
-    asked, beliefs = _ask_on_the_way(
-        clock,  # type: ignore[arg-type]
-        clock.rows(40),
-        {"a": reader},
-        every=every,
-        generator=np.random.default_rng(0),
-    )
-    assert len(asked) == 40 if every == 1 else 5 < len(asked) < 30
-    believed = torch.cat(beliefs["a"])
-    for questions in asked:
-        told = believed[torch.from_numpy(questions.world)]
-        assert told[:, :2].tolist() == questions.arguments.tolist()
+def test_a_question_is_put_to_what_was_there_at_its_own_step_and_environment(every: int) -> None:
+    examples = interviewed(every)
+    questions = examples.questions
+    moments = len(examples.rooms) // B
+    assert moments == 40 if every == 1 else 5 < moments < 30
+    assert len(questions) == 2 * B * moments
+    step, environment = questions.arguments.T
+    for part in (examples.memories["a"].belief[:, :2], examples.memories["a"].features):
+        assert part[questions.world].tolist() == questions.arguments.tolist()
+    assert (examples.rooms[questions.world, 0] == 70 + environment).all()
+    assert (examples.rooms[questions.world, 1] == step // EPISODE).all()
+
+
+def test_the_last_observations_end_with_the_present_one_and_begin_with_the_episode() -> None:
+    examples = interviewed(every=1)
+    steps = examples.observed[:, :, 0].int() - 1  # A byte of 0 is nothing.
+    for moment, seen in enumerate(steps.tolist()):
+        step = moment // B
+        first = step - step % EPISODE
+        expected = [earlier if earlier >= first else -1 for earlier in (step - 2, step - 1, step)]
+        assert seen == expected
 
 
 @pytest.mark.parametrize(("rooms", "rows"), [(1, 4), (3, 4), (4, 8), (6, 8), (7, 12)])
@@ -72,3 +117,71 @@ def test_walks_end_with_the_last_room_that_was_wanted(rooms: int, rows: int) -> 
     assert steps == list(range(rows))
     assert progress == sorted(progress)
     assert progress[-1] == rooms
+
+
+ROOMS = RoomsOptions(size=3, objects=2, shapes=3, colours=2, view_size=3, episode_length=16)
+CONFIG = TrainConfig(env=EnvironmentConfig(rooms=ROOMS))
+TINY = ProbeSettings(ask_every=4, remembered=2)
+
+
+def collected(
+    *seeds: int, purpose: Purpose = "probe-test", kept: Path | None = None, **settings: object
+) -> Examples:
+    agents = {str(seed): make_agent(dataclasses.replace(CONFIG, seed=seed), CPU) for seed in seeds}
+    chosen = dataclasses.replace(TINY, **settings)  # type: ignore[arg-type]
+    walk = Walk(CONFIG.env, purpose, 64, chosen)
+    return collect_examples(agents, walk, device=CPU, kept=kept, shown=False)
+
+
+def same(one: Examples, other: Examples) -> bool:
+    arrays = zip(vars(one.questions).values(), vars(other.questions).values(), strict=True)
+    return (
+        all(np.array_equal(*pair) for pair in arrays)
+        and np.array_equal(one.rooms, other.rooms)
+        and torch.equal(one.observed, other.observed)
+        and np.array_equal(one.oracle, other.oracle)  # type: ignore[arg-type]
+    )
+
+
+def test_agents_are_asked_the_same_questions_at_the_same_moments() -> None:
+    both, alone = collected(0, 1), collected(1)
+    assert same(both, alone)
+    assert torch.equal(both.memories["1"].belief, alone.memories["1"].belief)
+    assert not torch.equal(both.memories["0"].belief, both.memories["1"].belief)
+
+
+def test_purposes_meet_different_rooms() -> None:
+    train, test = (collected(0, purpose=name).rooms for name in ("probe-train", "probe-test"))
+    assert not set(map(tuple, train.tolist())) & set(map(tuple, test.tolist()))
+
+
+def test_nothing_is_walked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[list[str]] = []
+    collect = module._collect
+
+    def counted(agents, *rest):  # type: ignore[no-untyped-def]
+        walks.append(list(agents))
+        return collect(agents, *rest)
+
+    monkeypatch.setattr(module, "_collect", counted)
+    first = collected(0, kept=tmp_path)
+    again = collected(0, kept=tmp_path)
+    assert walks == [["0"]]
+    assert same(first, again)
+    assert torch.equal(first.memories["0"].belief, again.memories["0"].belief)
+    # Another agent is taken along the same walk; what is known of the first is not made again.
+    both = collected(0, 1, kept=tmp_path)
+    assert walks == [["0"], ["0", "1"]]
+    assert same(first, both)
+    assert torch.equal(both.memories["1"].belief, collected(1).memories["1"].belief)
+    # Whatever decides the data is in the name.
+    collected(0, kept=tmp_path, ask_every=3)
+    collected(0, kept=tmp_path, seed=1)
+    collected(0, kept=tmp_path, purpose="probe-train")
+    collected(0, kept=tmp_path, walker="agent")
+    assert len(walks) == 6 + 1  # and one that was not kept
+
+
+def test_a_walk_of_the_agents_own_is_another_one_for_another_agent(tmp_path: Path) -> None:
+    one, other = (collected(seed, kept=tmp_path, walker="agent") for seed in (0, 1))
+    assert not torch.equal(one.observed, other.observed)

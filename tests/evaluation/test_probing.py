@@ -1,4 +1,4 @@
-"""The probe finds what is in a belief, finds nothing where there is nothing, and leaks nothing."""
+"""A run is probed without being changed; what is done stays done; what leaks is refused."""
 
 import dataclasses
 import json
@@ -8,157 +8,184 @@ import numpy as np
 import pytest
 import torch
 
-from groundling.envs.questions import NOT_SEEN, Questions
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.vector import RoomsVectorEnv
-from groundling.envs.rooms.wording import QUESTION_TYPES
 from groundling.envs.vocabulary import VOCABULARY
-from groundling.evaluation.examples import Examples, ProbeSettings, collect_examples
-from groundling.evaluation.probing import _Data as Data
-from groundling.evaluation.probing import (
-    accuracy_by_age,
-    accuracy_by_type,
-    fit_probe,
-    majority_answers,
-    probe_run,
-)
-from groundling.training.config import EnvironmentConfig, TrainConfig
+from groundling.evaluation import fitting
+from groundling.evaluation.examples import Examples
+from groundling.evaluation.probing import check_splits, load_probe, probe_run
+from groundling.evaluation.protocol import ProbeSettings
+from groundling.training.config import EnvironmentConfig, OnlineProbeConfig, TrainConfig
 from groundling.training.loop import train
-from groundling.training.run import make_agent
+from groundling.training.run import RunDirectory, load_agent
 
-CPU = torch.device("cpu")
-TINY = ProbeSettings(rooms=64, validation_rooms=32, test_rooms=32, ask_every=4, passes=1, size=32)
+TINY = ProbeSettings(
+    rooms=64,
+    validation_rooms=32,
+    test_rooms=32,
+    ask_every=4,
+    remembered=3,
+    passes=1,
+    size=32,
+    decoders=("mlp",),
+    controls="few",
+)
+EVERYTHING = dataclasses.replace(TINY, decoders=("mlp", "linear", "lstm"), controls="all")
 
 
 def config(**changes: object) -> TrainConfig:
-    rooms = RoomsOptions(size=3, objects=2, shapes=3, colours=2, view_size=3, episode_length=16)
-    return TrainConfig(frames=1024, env=EnvironmentConfig(rooms=rooms), **changes)  # type: ignore[arg-type]
+    rooms = RoomsOptions(size=3, objects=2, shapes=3, colours=3, view_size=3, episode_length=16)
+    env = EnvironmentConfig(rooms=dataclasses.replace(rooms, **changes.pop("rooms", {})))  # type: ignore[arg-type]
+    return TrainConfig(frames=1024, env=env, **changes)  # type: ignore[arg-type]
 
 
-def known_worlds(seed: int, rooms: int) -> Examples:
-    """Beliefs that hold the true room: for each shape and colour, how many there are."""
-    options = RoomsOptions(objects=3, shapes=4, colours=3)
-    environment = RoomsVectorEnv(rooms, **dataclasses.asdict(options))
-    environment.reset(seed=seed)
-    counts = np.zeros((rooms, 4, 3), np.float32)
-    objects = environment.world.objects
-    for room in range(rooms):
-        np.add.at(counts[room], (objects[room, :, 2], objects[room, :, 3]), 1.0)
-    noise = np.random.default_rng(seed).normal(size=(rooms, 12)).astype(np.float32)
-    beliefs = {"truth": torch.from_numpy(counts.reshape(rooms, 12)), "noise": torch.tensor(noise)}
-    return Examples(beliefs, environment.ask(np.random.default_rng(seed)))
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return train(config(), tmp_path_factory.mktemp("runs") / "run", show_progress=False)
 
 
-def accuracies(reads: str | None, passes: int) -> dict[str, float]:
-    settings = ProbeSettings(passes=passes, size=128)
-    train_set, validation, test = (
-        known_worlds(10**6 * i, n) for i, n in enumerate([3000, 300, 600])
-    )
-    probe = fit_probe(
-        train_set, validation, reads, len(VOCABULARY), settings, device=CPU, shown=False
-    )
-    answers = Data(test, reads, CPU).answered(probe)
-    right = answers == test.questions.answer
-    return {
-        name: float(right[test.questions.type == index].mean())
-        for index, name in enumerate(QUESTION_TYPES)
-    }
+def probed(run: RunDirectory, settings: ProbeSettings, **options: object) -> dict:
+    return probe_run(run.path, settings, show_progress=False, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
-def test_a_belief_that_is_the_world_answers_every_question_that_needs_no_positions() -> None:
-    known = accuracies("truth", passes=12)
-    for name, accuracy in known.items():
-        if not name.startswith("near"):
-            assert accuracy > 0.95, (name, known)
-
-
-@pytest.mark.slow
-def test_a_belief_that_is_noise_answers_no_better_than_the_question_alone() -> None:
-    noise, alone = accuracies("noise", passes=3), accuracies(None, passes=3)
-    for name in ("attribute_colour", "attribute_shape"):
-        assert noise[name] < alone[name] + 0.07, (noise, alone)
-
-
-def test_agents_are_asked_the_same_questions_at_the_same_moments() -> None:
-    agent = make_agent(config(), CPU)
-    other = make_agent(config(seed=1), CPU)
-
-    def collect(*names: str) -> Examples:
-        agents = {name: {"a": agent, "b": other}[name] for name in names}
-        return collect_examples(agents, config(), "probe-test", 64, TINY, device=CPU, shown=False)
-
-    both, alone = collect("a", "b"), collect("b")
-    assert torch.equal(both.beliefs["b"], alone.beliefs["b"])
-    assert not torch.equal(both.beliefs["a"], both.beliefs["b"])
-    assert np.array_equal(both.questions.tokens, alone.questions.tokens)
-    assert np.array_equal(both.questions.answer, alone.questions.answer)
-
-
-def test_purposes_meet_different_rooms() -> None:
-    def tokens(purpose: str) -> np.ndarray:
-        examples = collect_examples(
-            {"a": make_agent(config(), CPU)},
-            config(),
-            purpose,  # type: ignore[arg-type]
-            64,
-            TINY,
-            device=CPU,
-            shown=False,
-        )
-        return examples.beliefs["a"].numpy()
-
-    assert not np.isin(tokens("probe-train"), tokens("probe-test")).all(axis=1).any()
-
-
-def test_accuracy_counts_right_answers_and_keeps_the_unanswerable_apart() -> None:
-    questions = Questions(
-        world=np.arange(4),
-        type=np.array([0, 0, 0, 2]),
-        arguments=np.zeros((4, 2), np.int64),
-        tokens=np.zeros((4, 12), np.int64),
-        answer=np.array([5, 6, 7, 8]),
-        answerable=np.array([True, True, False, True]),
-        steps_since_seen=np.zeros(4, np.int64),
-    )
-    table = accuracy_by_type(questions, np.array([5, 0, 7, 8]), QUESTION_TYPES)
-    assert set(table) == {QUESTION_TYPES[0], QUESTION_TYPES[2]}
-    assert table[QUESTION_TYPES[0]]["answerable"] == 0.5
-    assert table[QUESTION_TYPES[0]]["all"] == pytest.approx(2 / 3)
-    assert table[QUESTION_TYPES[2]]["answerable_questions"] == 1
-    majority = majority_answers(questions, questions[np.array([0, 2, 3])])
-    assert majority.tolist() == [5, 7, 8]
-
-
-def test_accuracy_by_age_groups_what_rests_on_something_sensed() -> None:
-    ages = np.array([0, 1, 3, 4, 40, NOT_SEEN, 3])
-    questions = Questions(
-        world=np.arange(7),
-        type=np.array([0, 0, 0, 0, 0, 0, 0]),
-        arguments=np.zeros((7, 2), np.int64),
-        tokens=np.zeros((7, 12), np.int64),
-        answer=np.ones(7, np.int64),
-        answerable=np.array([True] * 6 + [False]),
-        steps_since_seen=ages,
-    )
-    table = accuracy_by_age(questions, np.array([1, 1, 0, 1, 0, 1, 1]), QUESTION_TYPES)
-    assert table == {QUESTION_TYPES[0]: {"0": 1.0, "1-3": 0.5, "4-7": 1.0, "16+": 0.0}}
-
-
-def test_probing_a_run_leaves_results_and_the_agent_as_it_was(tmp_path: Path) -> None:
-    run = train(config(), tmp_path / "run", show_progress=False)
+def test_probing_leaves_results_a_decoder_and_the_agent_as_it_was(run: RunDirectory) -> None:
     before = run.checkpoint.read_bytes()
-    results = probe_run(run.path, TINY, show_progress=False)
+    results = probed(run, TINY, keep=False)
     assert run.checkpoint.read_bytes() == before
-    assert json.loads((run.probe / "results.json").read_text()) == results
-    assert list(results["rows"]) == ["agent", "untrained agent", "question only", "majority"]
+    assert json.loads(run.results().read_text()) == json.loads(json.dumps(results))
+    assert list(results["rows"]) == [
+        "agent",
+        "untrained agent",
+        "question only",
+        "majority",
+        "oracle",
+    ]
     assert results["frames"] == 1024
-    assert probe_run(run.path, TINY, show_progress=False)["rows"] == results["rows"]
+    assert probed(run, TINY, keep=False)["rows"] == results["rows"]
+    assert not (run.probe / "kept").exists()
+    agent, _ = load_agent(run.path)
+    assert load_probe(run, agent, len(VOCABULARY)) is not None
+
+
+def test_every_row_is_there_and_the_sceptics_questions_have_answers(run: RunDirectory) -> None:
+    results = probed(run, EVERYTHING, keep=False)
+    assert list(results["rows"]) == [
+        "agent",
+        "agent's encoder",
+        "current observation",
+        "last 3 observations",
+        "untrained agent",
+        "shuffled belief",
+        "question only",
+        *(
+            f"{name}, {decoder}"
+            for decoder in ("linear", "lstm")
+            for name in ("agent", "untrained agent", "question only", "agent's encoder")
+        ),
+        "majority",
+        "oracle",
+    ]
+    assert set(results["control_task"]) == set(results["rows"]["agent"])
+    assert results["held_out"]["strength"] == 1
+    assert set(results["held_out"]["held_out"]) <= {
+        "attribute_colour",
+        "attribute_shape",
+        "near_colour",
+        "near_shape",
+    }
+    oracle = results["rows"]["oracle"]
+    assert all(scores["answerable"] == 1.0 for scores in oracle.values())
+    assert all("bits" in scores for scores in results["rows"]["agent"].values())
+    assert all(scores["bits"] == 0 for scores in results["rows"]["question only"].values())
+
+
+def test_what_was_fitted_is_not_fitted_again(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[str] = []
+    answer = fitting.Bench.answer
+
+    def counted(bench, row, advance=lambda: None):  # type: ignore[no-untyped-def]
+        if len(fitted) == 2 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        fitted.append(row.name)
+        return answer(bench, row, advance)
+
+    stopped: list[bool] = []
+    monkeypatch.setattr(fitting.Bench, "answer", counted)
+    with pytest.raises(KeyboardInterrupt):
+        probed(run, TINY)
+    results = probed(run, TINY)
+    assert fitted == ["agent", "untrained agent", "question only"]
+    assert results["rows"] == probed(run, TINY, keep=False)["rows"]
+    fitted.clear()
+    # The same rooms and fits serve a larger table; another budget does not.
+    probed(run, dataclasses.replace(TINY, decoders=("mlp", "linear")))
+    assert fitted == ["agent, linear", "untrained agent, linear", "question only, linear"]
+    fitted.clear()
+    probed(run, dataclasses.replace(TINY, passes=2))
+    assert len(fitted) == 3
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_find_what_one_does(run: RunDirectory) -> None:
+    alone = probed(run, TINY, keep=False)
+    together = probed(run, TINY, keep=False, workers=2)
+    assert alone["rows"] == together["rows"]
+
+
+def test_another_run_is_a_row_beside_the_agent(run: RunDirectory, tmp_path: Path) -> None:
+    other = train(config(seed=1), tmp_path / "other", show_progress=False)
+    results = probed(run, TINY, others=[other.path], keep=False)
+    assert list(results["rows"])[:2] == ["agent", "other"]
+    alone = probed(other, TINY, keep=False)
+    assert results["rows"]["other"] == alone["rows"]["agent"]
+    assert results["rows"]["agent"] != results["rows"]["other"]
+
+
+def test_a_run_of_another_world_is_no_row_beside_the_agent(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    other = train(config(rooms={"objects": 1}), tmp_path / "other", show_progress=False)
+    with pytest.raises(ValueError, match="another world"):
+        probed(run, TINY, others=[other.path])
+
+
+def test_an_agent_that_never_met_some_combinations_is_asked_about_them_elsewhere(
+    tmp_path: Path,
+) -> None:
+    familiar = config(rooms={"combinations": "familiar"})
+    run = train(familiar, tmp_path / "run", show_progress=False)
+    settings = dataclasses.replace(TINY, controls="all")
+    results = probed(run, settings, keep=False)
+    assert results["held_out"]["strength"] == 2
+    assert results["held_out"]["held_out"]
+
+
+def test_rooms_shared_between_fitting_and_scoring_are_found() -> None:
+    def rooms(*pairs: tuple[int, int]) -> Examples:
+        return Examples(None, np.array(pairs), torch.zeros(0), None)  # type: ignore[arg-type]
+
+    check_splits({"train": rooms((1, 0), (1, 1), (1, 1)), "test": rooms((2, 0), (1, 2))})
+    with pytest.raises(RuntimeError, match="train and test share the room of seed 1, episode 1"):
+        check_splits({"train": rooms((1, 0), (1, 1)), "test": rooms((2, 0), (1, 1))})
+
+
+def test_a_planted_leak_is_found_before_anything_is_fitted(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from groundling.evaluation import examples
+
+    seed = examples.environment_seed
+    leaky = {"probe-test": "probe-train"}
+    monkeypatch.setattr(
+        examples, "environment_seed", lambda purpose: seed(leaky.get(purpose, purpose))
+    )
+    with pytest.raises(RuntimeError, match="share the room"):
+        probed(run, TINY, keep=False)
 
 
 def test_a_world_without_questions_is_refused(tmp_path: Path) -> None:
-    from groundling.training.config import OnlineProbeConfig
-
     settings = TrainConfig(
         frames=512,
         env=EnvironmentConfig(id="CartPole-v1"),
@@ -166,4 +193,4 @@ def test_a_world_without_questions_is_refused(tmp_path: Path) -> None:
     )
     run = train(settings, tmp_path / "run", show_progress=False)
     with pytest.raises(ValueError, match="CartPole-v1 answers no questions"):
-        probe_run(run.path, TINY, show_progress=False)
+        probed(run, TINY)

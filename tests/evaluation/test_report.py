@@ -2,24 +2,37 @@
 
 import base64
 import dataclasses
+import html
 import io
+import json
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.evaluation.episodes import evaluate
-from groundling.evaluation.examples import ProbeSettings
 from groundling.evaluation.film import film_environment
 from groundling.evaluation.probing import probe_run
+from groundling.evaluation.protocol import ProbeSettings
 from groundling.evaluation.report import write_report
 from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.loop import train
 from groundling.training.run import RunDirectory
 
-TINY = ProbeSettings(rooms=64, validation_rooms=32, test_rooms=32, ask_every=4, passes=1, size=32)
+TINY = ProbeSettings(
+    rooms=64,
+    validation_rooms=32,
+    test_rooms=32,
+    ask_every=4,
+    passes=1,
+    size=32,
+    decoders=("mlp", "linear"),
+)
 
 
 class Page(HTMLParser):
@@ -36,35 +49,94 @@ class Page(HTMLParser):
         self.addresses += [value or "" for key, value in attributes if key in ("src", "href")]
 
 
+CONFIG = TrainConfig(
+    frames=2048,
+    log_every=2,
+    env=EnvironmentConfig(rooms=RoomsOptions(size=4, view_size=3, episode_length=16)),
+)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    config = TrainConfig(
-        frames=2048,
-        log_every=2,
-        env=EnvironmentConfig(rooms=RoomsOptions(size=4, view_size=3, episode_length=16)),
-    )
-    return train(config, tmp_path_factory.mktemp("runs") / "run", show_progress=False)
+    return train(CONFIG, tmp_path_factory.mktemp("runs") / "run", show_progress=False)
 
 
-def test_a_fresh_run_has_a_report_that_says_what_is_missing(run: RunDirectory) -> None:
-    page = write_report(run.path).read_text()
-    assert f"groundling probe {run.path}" in page
-    assert f"groundling evaluate {run.path}" in page
-
-
-def test_the_report_needs_nothing_from_outside(run: RunDirectory) -> None:
+@pytest.fixture(scope="module")
+def probed(run: RunDirectory) -> dict[str, Any]:
     evaluate(run.path, episodes=64, show_progress=False)
-    results = probe_run(run.path, TINY, show_progress=False)
-    text = write_report(run.path).read_text()
-    page = Page(text)
-    assert "script" not in page.tags
-    assert len(page.addresses) == 3
+    return probe_run(run.path, TINY, keep=False, show_progress=False)
+
+
+def check_needs_nothing(page: Page, pictures: int) -> None:
+    """No script, no address outside, and every picture is whole."""
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    assert len(page.addresses) == pictures
     for address in page.addresses:
         kind, _, content = address.partition(";base64,")
         assert kind in ("data:image/png", "data:image/gif")
         Image.open(io.BytesIO(base64.b64decode(content))).load()
-    accuracy = results["rows"]["agent"]["existence"]["answerable"]
+
+
+def test_a_fresh_run_has_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
+    run = train(CONFIG, tmp_path / "run", show_progress=False)
+    page = write_report(run.path).read_text()
+    assert f"groundling probe {run.path}" in page
+    assert f"groundling evaluate {run.path}" in page
+    check_needs_nothing(Page(page), pictures=2)
+
+
+def test_the_report_needs_nothing_from_outside(run: RunDirectory, probed: dict[str, Any]) -> None:
+    text = write_report(run.path).read_text()
+    check_needs_nothing(Page(text), pictures=5)
+    assert "http" not in text.replace("data:image", "")
+    accuracy = probed["rows"]["agent"]["existence"]["answerable"]
     assert f'<td class="agent">{accuracy:.2f}</td>' in text
+    for name in probed["rows"]:
+        assert f">{html.escape(name, quote=True).replace('&#x27;', '&#39;')}</td>" in text
+    numbers = json.loads((run.path / "results.json").read_text())
+    assert numbers["runs"][str(run.path)]["probe"]["rows"] == probed["rows"]
+
+
+def test_several_runs_are_compared_on_one_page(
+    run: RunDirectory, probed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two seeds with one discount, and two with another."""
+    del probed
+    runs = []
+    for place in range(4):
+        copy = shutil.copytree(run.path, tmp_path / f"{'far' if place < 2 else 'near'}-{place}")
+        runs.append(copy)
+        about = json.loads((copy / "config.json").read_text())
+        about["config"]["seed"] = place
+        about["config"]["learner"]["discount"] = 0.9 if place < 2 else 0.8
+        (copy / "config.json").write_text(json.dumps(about))
+    output = tmp_path / "page" / "index.html"
+    text = write_report(*runs, output=output).read_text()
+    check_needs_nothing(Page(text), pictures=1 + 4 * 5)
+    assert "<th>far minus</th>" in text
+    assert "p = " in text
+    numbers = json.loads((output.parent / "results.json").read_text())
+    assert set(numbers["comparison"]["groups"]) == {"far", "near"}
+
+
+def test_the_page_opens_in_a_browser(
+    run: RunDirectory, probed: dict[str, Any], tmp_path: Path
+) -> None:
+    del probed
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    browser = next((path for name in names if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium here")
+    page, picture = write_report(run.path), tmp_path / "page.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,4000"]
+    subprocess.run(
+        [browser, *flags, f"--screenshot={picture}", page.resolve().as_uri()],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    with Image.open(picture) as shot:
+        assert len(shot.convert("L").getcolors() or []) > 20
 
 
 def test_the_film_of_a_run_has_a_frame_for_every_step(run: RunDirectory) -> None:

@@ -35,8 +35,8 @@ def test_variants_differ_from_the_plain_agent_in_prediction_alone() -> None:
 def test_first_seeds_come_first(tmp_path: Path) -> None:
     jobs = plan(tmp_path, seeds={"simcore": 2, "none": 1})
     assert [job.name for job in jobs] == ["simcore-0", "none-0", "simcore-1"]
-    assert "--no-controls" in jobs[2].commands[2].words
-    assert "--no-controls" not in jobs[0].commands[2].words
+    assert jobs[0].commands[2].words[-2:] == ("--controls", "few")
+    assert jobs[2].commands[2].words[-2:] == ("--controls", "none")
 
 
 def test_at_equal_time_the_clock_ends_a_run_and_equal_frames_are_probed_too(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_at_equal_time_the_clock_ends_a_run_and_equal_frames_are_probed_too(tmp_
     assert given["--frames"] == "1000000000"
     assert given["--snapshot-every"] == "500000"
     assert "--frames" not in probed
-    assert probed_at[-3:] == ("--no-controls", "--frames", "500000")
+    assert probed_at[-4:] == ("--controls", "none", "--frames", "500000")
     assert job.commands[3].result.name == "results-500000.json"
     for command in job.commands[:3]:
         command.result.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     run = tmp_path / "none-0"
     small = ["--env.rooms.size", "4", "--env.rooms.view-size", "3"]
     train = ("train", "know-small-none", "--run-dir", str(run), "--frames", "1024", *small)
-    probe = ("probe", str(run), "--quick", "--rooms", "64", "--no-controls")
+    probe = ("probe", str(run), "--quick", "--rooms", "64", "--controls", "none")
     directory = RunDirectory(run)
     commands = (
         Command((*train, "--snapshot-every", "512"), run / ".trained"),

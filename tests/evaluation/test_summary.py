@@ -1,12 +1,11 @@
 """What a study found, in tables that can be checked by hand, and a picture."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 
-from groundling.evaluation.summary import difference, main, returns_table, summarise
+from groundling.evaluation.summary import main, returns_table, summarise
 
 
 def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
@@ -32,17 +31,6 @@ def run(variant, seed, colour, *, frames=2_000_000, controls=False, early=None):
         str(at): run(variant, seed, colour, frames=at) for at, colour in (early or {}).items()
     }
     return found
-
-
-def test_a_difference_is_welch_s() -> None:
-    """By hand: s² = 0.04 / 3 + 0.005 / 2, Welch's ν = 2.6350, t(0.975; ν) = 3.4469."""
-    found = difference([0.6, 0.8, 1.0], [0.2, 0.3])
-    assert found.mean == pytest.approx(0.55)
-    assert found.high - found.mean == pytest.approx(3.446938 * math.sqrt(0.04 / 3 + 0.005 / 2))
-    assert found.low == pytest.approx(1.1 - found.high)
-    assert found.separated
-    assert difference([0.2, 0.3], [0.6, 0.8]).separated
-    assert not difference([0.7, 0.3], [0.2, 0.3]).separated
 
 
 def test_tables_say_what_was_found_and_can_be_made_again(tmp_path: Path, capsys) -> None:

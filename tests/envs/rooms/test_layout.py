@@ -1,14 +1,17 @@
 from collections import Counter
+from hashlib import sha256
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundling.envs.rooms.combinations import held_out
 from groundling.envs.rooms.layout import (
     _build_walls,
     _free_cells,
     _place_in_turn,
+    absent_kinds,
     empty_world,
     generate,
     rules_of,
@@ -51,16 +54,19 @@ def any_options(draw):
     size = draw(st.integers(3, 9) | st.integers(3, LARGEST_ROOM))
     most = RoomsOptions(layout=layout, size=size, objects=1, view_size=3).most_objects
     objects = draw(st.just(most) | st.integers(1, most))
-    return RoomsOptions(layout=layout, size=size, objects=objects, view_size=3)
+    combinations = draw(st.sampled_from(["all", "familiar"]))
+    return RoomsOptions(
+        layout=layout, size=size, objects=objects, combinations=combinations, view_size=3
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(options=any_options(), seed=st.integers(0, 2**62))
 def test_rooms_are_in_one_piece_whatever_the_options(options, seed):
-    world, rules = empty_world(30, options), rules_of(options)
+    world, rules, absent = empty_world(30, options), rules_of(options), absent_kinds(options)
     for room in range(30):
         world.seed[room] = seed + room
-        generate(world, room, rules)
+        generate(world, room, rules, absent)
         assert_whole(world, room, options)
 
 
@@ -76,10 +82,10 @@ def test_rooms_are_in_one_piece_whatever_the_options(options, seed):
 )
 def test_thousands_of_crowded_rooms_are_in_one_piece(options):
     B = 2000
-    world, rules = empty_world(B, options), rules_of(options)
+    world, rules, absent = empty_world(B, options), rules_of(options), absent_kinds(options)
     for room in range(B):
         world.seed[room] = room
-        generate(world, room, rules)
+        generate(world, room, rules, absent)
         assert_whole(world, room, options)
 
 
@@ -126,6 +132,65 @@ def test_shapes_and_colours_are_uniform_and_independent():
     expected = 24000 / 12
     chi_squared = sum((count - expected) ** 2 / expected for count in counts.values())
     assert chi_squared < 31.3  # 0.999 quantile with 11 degrees of freedom
+
+
+@pytest.mark.parametrize("shapes", [1, 2, 5])
+def test_familiar_kinds_are_uniform_and_no_others_exist(shapes):
+    env = RoomsVectorEnv(4000, shapes=shapes, colours=3, combinations="familiar", episode_length=1)
+    env.reset(seed=0)
+    first = env.world.objects.copy()
+    env.step(np.zeros(4000, int))  # the next episode's rooms are built elsewhere
+    kinds = np.concatenate([first, env.world.objects]).reshape(-1, 5)
+    counts = np.zeros((shapes, 3))
+    np.add.at(counts, (kinds[:, OBJECT_SHAPE], kinds[:, OBJECT_COLOUR]), 1)
+    familiar = ~held_out(shapes, 3)
+    assert not counts[~familiar].any()
+    expected = 24000 / familiar.sum()
+    chi_squared = ((counts[familiar] - expected) ** 2 / expected).sum()
+    assert chi_squared < 34.5  # 0.999 quantile with 13 degrees of freedom, more than there are
+
+
+@pytest.mark.parametrize(
+    ("house", "digest"),
+    [
+        ({}, "a30164380c035db1"),
+        (
+            {
+                "layout": "l_shape",
+                "size": 11,
+                "objects": 10,
+                "shapes": 20,
+                "colours": 10,
+                "sizes": 2,
+                "view_size": 7,
+                "episode_length": 4,
+            },
+            "125b8a3e54cbb50e",
+        ),
+        (
+            {
+                "size": 3,
+                "objects": 3,
+                "shapes": 3,
+                "colours": 2,
+                "view_size": 3,
+                "episode_length": 5,
+                "stagger": True,
+            },
+            "d44b3011b0f3ed01",
+        ),
+    ],
+)
+def test_a_seed_means_the_room_that_it_always_meant(house, digest):
+    """Or results would not be comparable any more with those of the versions before."""
+    env = RoomsVectorEnv(50, **house)
+    env.reset(seed=1234)
+    history = sha256()
+    for _ in range(12):
+        for array in (env.world.cells, env.world.objects, env.world.agent, env.world.elapsed):
+            history.update(array.astype("<i8").tobytes())
+        env.step(env.explorer_actions())
+    assert history.hexdigest().startswith(digest)
 
 
 def test_the_agent_starts_anywhere_facing_anywhere():

@@ -26,6 +26,7 @@ def test_an_l_misses_a_quadrant():
     ("choice", "message"),
     [
         ({"layout": "round"}, "layout='round', expected one of single, l_shape"),
+        ({"combinations": "new"}, "combinations='new', expected one of all, familiar"),
         ({"size": 2}, "size=2, expected an integer from 3 to 25"),
         ({"size": "5"}, "size='5', expected an integer from 3 to 25"),
         ({"size": True}, "size=True, expected an integer from 3 to 25"),

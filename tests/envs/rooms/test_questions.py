@@ -1,31 +1,34 @@
-"""Questions about rooms against slow references that read the question's own words.
-
-`understand` turns a text into a plain Python function of a list of objects. It gives the true
-answer; asked about every world an agent could still be in, it tells what is answerable.
-"""
+"""Questions about rooms against the slow references of `reading.py`."""
 
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from itertools import combinations, permutations, product
+from itertools import product
 
 import numpy as np
 import pytest
 
 from groundling.envs.questions import QUESTION_LENGTH, balance
-from groundling.envs.rooms.questions import sample_questions
-from groundling.envs.rooms.wording import QUESTION_TYPES
+from groundling.envs.rooms.combinations import held_out
+from groundling.envs.rooms.questions import (
+    _choose,
+    chances_of_answers,
+    sample_questions,
+    tally_answers,
+)
+from groundling.envs.rooms.vector import RoomsVectorEnv
+from groundling.envs.rooms.wording import ATTRIBUTE, EXISTENCE, QUESTION_TYPES
 from groundling.envs.rooms.world import (
-    COLOUR,
     FIRST_SHAPE,
     FLOOR,
     NEVER,
-    SIZE,
     WALL,
     WHAT,
     World,
 )
-from groundling.envs.vocabulary import COLOURS, NUMBERS, SHAPES, VOCABULARY
+from groundling.envs.vocabulary import COLOURS, SHAPES, VOCABULARY
+
+from .reading import consistent_worlds, every_text, read_things, settled, spoken_of, understand
 
 
 @dataclass(frozen=True)
@@ -119,118 +122,6 @@ def ask_everything(world, preset):
     return found
 
 
-# ---------------------------------------------------------------------- the slow reference
-
-
-@dataclass(frozen=True)
-class Thing:
-    row: int
-    column: int
-    shape: str
-    colour: str
-
-
-def read_things(world, room, preset):
-    """List a room's objects as they stand in its cells, with whether each was sensed."""
-    things = []
-    for row, column in np.argwhere(world.cells[room, :, :, WHAT] >= FIRST_SHAPE):
-        cell = world.cells[room, row, column].astype(int)
-        assert cell[SIZE] in (1, 2)
-        shape = preset.shape_names[cell[WHAT] - FIRST_SHAPE]
-        thing = Thing(int(row), int(column), shape, preset.colour_names[cell[COLOUR] - 1])
-        things.append((thing, world.seen_at[room, row, column] != NEVER))
-    return things
-
-
-def near(one, other):
-    return max(abs(one.row - other.row), abs(one.column - other.column)) <= 2
-
-
-def the_only(things):
-    return things[0] if len(things) == 1 else None
-
-
-def understand(text):
-    """Turn a question into a function: objects → answer, None if its presupposition fails."""
-
-    def has(word):
-        return lambda thing: word in (thing.shape, thing.colour)
-
-    def count(things, word):
-        return len(list(filter(has(word), things)))
-
-    def find(things, word, beside=None):
-        if beside is None:
-            return the_only(list(filter(has(word), things)))
-        landmark = the_only(list(filter(has(beside), things)))
-        if landmark is None:
-            return None
-        others = [thing for thing in things if thing is not landmark and near(thing, landmark)]
-        return the_only(list(filter(has(word), others)))
-
-    def property_of(name, *words):
-        def answer(things):
-            found = find(things, *words)
-            return None if found is None else getattr(found, name)
-
-        return answer
-
-    def yes_or_no(holds):
-        return lambda things: "yes" if holds(things) else "no"
-
-    readings = [
-        (r"what is the colour of the (\w+) \?", lambda a: property_of("colour", a)),
-        (r"what shape is the (\w+) object \?", lambda a: property_of("shape", a)),
-        (r"is there a (\w+) \?", lambda a: yes_or_no(lambda things: count(things, a) > 0)),
-        (
-            r"how many (\w+) objects are there \?",
-            lambda a: lambda things: NUMBERS[count(things, a)],
-        ),
-        (
-            r"are there more (\w+) than (\w+) objects \?",
-            lambda a, b: yes_or_no(lambda things: count(things, a) > count(things, b)),
-        ),
-        (
-            r"what is the colour of the (\w+) near the (\w+) \?",
-            lambda a, b: property_of("colour", a, b),
-        ),
-        (
-            r"what shape is the (\w+) object near the (\w+) \?",
-            lambda a, b: property_of("shape", a, b),
-        ),
-    ]
-    matches = [(re.fullmatch(pattern, text), make) for pattern, make in readings]
-    (matched, make) = the_only([pair for pair in matches if pair[0]])
-    return make(*matched.groups())
-
-
-def consistent_worlds(world, room, preset):
-    """Yield every list of objects that the agent could still take its room to hold."""
-    things = read_things(world, room, preset)
-    sensed = [thing for thing, was_sensed in things if was_sensed]
-    places = np.argwhere(
-        (world.cells[room, :, :, WHAT] != WALL) & (world.seen_at[room] == NEVER)
-    ).tolist()
-    kinds = list(product(preset.shape_names, preset.colour_names))
-    hidden = len(things) - len(sensed)
-    for chosen in combinations(places, hidden):
-        for assigned in product(kinds, repeat=hidden):
-            unsensed = [Thing(*place, *kind) for place, kind in zip(chosen, assigned, strict=True)]
-            yield sensed + unsensed
-
-
-def settled(text, worlds):
-    """Whether all worlds in which the question makes sense give it the same answer."""
-    answer_in = understand(text)
-    answers = set()
-    for things in worlds:
-        answers.add(answer_in(things))
-        if len(answers - {None}) > 1:
-            return False
-    assert answers - {None}, "the true world is one of the consistent ones"
-    return True
-
-
 # ---------------------------------------------------------------------- answers
 
 
@@ -250,23 +141,6 @@ def test_answers_agree_with_a_plain_reading_of_the_question(
         text = questions.text(number)
         # An ambiguous question has the reference answer None.
         assert understand(text)(things) == questions.answer_text(number), (text, things)
-
-
-def every_text(preset):
-    """Every question that can be put into words, sensible or not."""
-    shapes, colours = preset.shape_names, preset.colour_names
-    for shape in shapes:
-        yield from (f"what is the colour of the {shape} ?", f"is there a {shape} ?")
-    for colour in colours:
-        yield f"what shape is the {colour} object ?"
-    for kind in shapes + colours:
-        yield f"how many {kind} objects are there ?"
-    for first, second in [*permutations(shapes, 2), *permutations(colours, 2)]:
-        yield f"are there more {first} than {second} objects ?"
-    for shape, landmark in permutations(shapes, 2):
-        yield f"what is the colour of the {shape} near the {landmark} ?"
-    for colour, landmark in product(colours, shapes):
-        yield f"what shape is the {colour} object near the {landmark} ?"
 
 
 def test_all_unambiguous_questions_about_a_room_can_be_asked_and_no_others():
@@ -417,6 +291,41 @@ def test_answerable_is_what_enumerating_consistent_worlds_says_in_more_rooms():
     check_enumeration_met_every_case(compare_with_enumeration(9, 150, layouts), least=30)
 
 
+# ---------------------------------------------------------------------- held-out combinations
+
+
+@pytest.mark.parametrize(("shapes", "colours"), [(5, 4), (8, 6), (3, 4), (4, 1)])
+def test_held_out_is_what_is_said_of_objects_of_held_out_combinations(shapes, colours):
+    preset = make_preset(shapes, colours)
+    generator = np.random.default_rng(13)
+    world = make_world(generator, 1500, 4, 4, 4, preset)
+    questions = sample_questions(world, preset, generator)
+    table, met = held_out(shapes, colours), Counter()
+    for number in range(len(questions)):
+        things = [thing for thing, _ in read_things(world, questions.world[number], preset)]
+        spoken = [
+            table[preset.shape_names.index(thing.shape), preset.colour_names.index(thing.colour)]
+            for thing in spoken_of(questions.text(number), things)
+        ]
+        assert questions.held_out[number] == any(spoken), (questions.text(number), things)
+        met[tuple(map(bool, spoken))] += 1
+    expected = set(product([False, True], repeat=2)) | {(False,), (True,), ()}
+    if colours > 1:
+        assert {spoken for spoken in expected if met[spoken] > 50} == expected
+    else:
+        assert not questions.held_out.any()
+
+
+def test_no_question_about_familiar_rooms_is_held_out():
+    rooms = {name: RoomsVectorEnv(500, combinations=name) for name in ("all", "familiar")}
+    told = {}
+    for name, env in rooms.items():
+        env.reset(seed=0)
+        told[name] = env.ask(np.random.default_rng(0)).held_out
+    assert told["all"].any()
+    assert not told["familiar"].any()
+
+
 # ---------------------------------------------------------------------- steps since seen
 
 
@@ -530,6 +439,20 @@ def many_questions():
 def within_sampling_error(observed, expected, total):
     """Whether a binomial count is within 5 standard deviations of total × expected."""
     return abs(observed - total * expected) <= 5 * np.sqrt(total * expected * (1 - expected)) + 1
+
+
+@pytest.mark.parametrize("family", [ATTRIBUTE, EXISTENCE])
+@pytest.mark.parametrize("answers", [[0, 1, 1, 0, 0], [1, 1, 1], [4, 1, 4, 0]])
+def test_questions_are_chosen_with_the_chances_that_are_told(family, answers):
+    answers = np.array([min(answer, 1) if family == EXISTENCE else answer for answer in answers])
+    states = np.random.default_rng(14).integers(0, 2**63, 20_000).astype(np.uint64)
+    chosen = Counter(_choose(answers, family, state) for state in states)
+    tally = tally_answers(answers)
+    chances = chances_of_answers(tally, family)
+    assert chances.sum() == (0.5 if family == EXISTENCE and answers.min() == 1 else 1)
+    for number, answer in enumerate(answers):
+        chance = chances[answer] / tally[answer]
+        assert within_sampling_error(chosen[number], chance, len(states))
 
 
 def test_yes_and_no_are_wanted_equally_often():

@@ -18,9 +18,11 @@ def test_gymnasium_finds_nothing_to_warn_of(render_mode, house):
     check_env(gymnasium.make(EXPLORE, render_mode=render_mode, **house).unwrapped)
 
 
-def test_single_and_vector_agree_step_for_step():
-    vector = RoomsVectorEnv(3, stagger=True, **HOUSE)
-    singles = [RoomsEnv(stagger=True, **HOUSE) for _ in range(3)]
+@pytest.mark.parametrize("combinations", ["all", "familiar"])
+def test_single_and_vector_agree_step_for_step(combinations):
+    house = HOUSE | {"stagger": True, "combinations": combinations}
+    vector = RoomsVectorEnv(3, **house)
+    singles = [RoomsEnv(**house) for _ in range(3)]
     observations, _ = vector.reset(seed=5)
     expected = [single.reset(seed=5 + room)[0] for room, single in enumerate(singles)]
     generator = np.random.default_rng(0)

@@ -6,6 +6,7 @@ import pytest
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
+from groundling.envs.questions import Oracle
 from groundling.envs.rooms.vector import RoomsVectorEnv
 
 HOUSE = {"layout": "l_shape", "size": 6, "objects": 4, "sizes": 2, "episode_length": 10}
@@ -209,14 +210,38 @@ def test_rooms_can_be_asked():
     assert len(questions.answer) > 20
 
 
+def test_rooms_are_oracles():
+    env = RoomsVectorEnv(20)
+    env.reset(seed=0)
+    assert isinstance(env, Oracle)
+    generator = np.random.default_rng(0)
+    questions = env.ask(generator)[20:]
+    guesses = env.guess(questions, generator)
+    settled = questions.answerable
+    assert 0 < settled.sum() < len(questions)
+    np.testing.assert_array_equal(guesses[settled], questions.answer[settled])
+    assert (guesses != questions.answer).any()
+
+
+def test_questions_tell_the_time_of_their_own_room():
+    env = RoomsVectorEnv(40, stagger=True, episode_length=9)
+    env.reset(seed=0)
+    for _ in range(5):
+        questions = env.ask(np.random.default_rng(0))
+        np.testing.assert_array_equal(questions.elapsed, env.world.elapsed[questions.world])
+        assert questions.elapsed.dtype == np.int64
+        assert len(set(questions.elapsed.tolist())) == 9
+        walk(env, 1, np.random.default_rng(0))
+
+
 def test_compiling_leaves_nothing_to_compile() -> None:
     """In a fresh process, every kernel that a run, a question or the explorer needs is compiled."""
     code = """
-from groundling.envs.rooms import explorer, kernels, questions
+from groundling.envs.rooms import combinations, explorer, kernels, oracle, questions
 from groundling.envs.rooms.vector import compile_kernels
 compile_kernels()
 needed = (kernels.step_rooms, kernels.begin_rooms, kernels.look_around,
-          questions._draw_questions, explorer._plan)
+          questions._draw_questions, explorer._plan, oracle._weigh_answers, combinations._shuffled)
 print([kernel.__name__ for kernel in needed if not kernel.signatures])
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

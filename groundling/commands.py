@@ -1,0 +1,327 @@
+"""Every command but `train`: a function whose arguments are its flags.
+
+Torch and numba are imported inside, so that help is there at once.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from groundling.envs.errors import UserError
+from groundling.training.config import EnvironmentConfig
+
+
+def probe(
+    run: tyro.conf.Positional[Path],
+    /,
+    others: tyro.conf.Positional[tuple[Path, ...]] = (),
+    *,
+    quick: bool = False,
+    json: bool = False,
+    walker: Literal["explorer", "agent"] = "explorer",
+    decoders: tuple[Literal["mlp", "linear", "lstm"], ...] | None = None,
+    controls: Literal["none", "few", "all"] | None = None,
+    rooms: int | None = None,
+    frames: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int | None = None,
+    keep: bool = True,
+) -> None:
+    """Ask a frozen agent what it remembers, beside controls that remember less or nothing.
+
+    Args:
+        run: The run directory.
+        others: Further runs in the same world, each a row of the table.
+        quick: Fewer rooms, one decoder, few controls: a look, not the protocol.
+        json: Print the results as JSON.
+        walker: Who chooses the path through the rooms.
+        decoders: What reads the belief: perceptron, linear map, the paper's LSTM (default: all).
+        controls: Rows beside the agent: none, few (untrained agent, question alone), or all.
+        rooms: Rooms to fit the decoders on (default: the protocol's 30,000).
+        frames: The snapshot after so many frames instead of the latest checkpoint.
+        seed: Of the decoders.
+        device: Where to compute.
+        workers: Processes that fit decoders side by side (default: one for each core).
+        keep: Keep what was walked and fitted (about a gigabyte), and use what was.
+    """
+    from groundling.evaluation.probing import probe_run
+    from groundling.evaluation.protocol import QUICK, ProbeSettings
+    from groundling.training.run import RunDirectory
+
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers is {workers}; expected at least 1")
+    given: dict[str, Any] = {"decoders": decoders, "controls": controls, "rooms": rooms}
+    settings = dataclasses.replace(
+        QUICK if quick else ProbeSettings(),
+        walker=walker,
+        seed=seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    results = probe_run(
+        run,
+        settings,
+        others=others,
+        frames=frames,
+        device=device,
+        workers=_cores() if workers is None else workers,
+        keep=keep,
+    )
+    if json:
+        _print_json(results)
+    else:
+        _print_probe(results)
+        print(f"written: {RunDirectory(run).results(frames)}")
+
+
+def _cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path],
+    /,
+    episodes: int = 512,
+    snapshots: bool = False,
+    json: bool = False,
+    device: str = "cpu",
+) -> None:
+    """Measure an agent's return beside a random policy and the scripted explorer.
+
+    Args:
+        run: The run directory.
+        episodes: How many episodes each policy plays.
+        snapshots: Measure the agent at every snapshot, too (see train --snapshot-every).
+        json: Print the results as JSON.
+        device: Where to compute.
+    """
+    from groundling.evaluation.episodes import evaluate as evaluate_run
+
+    if episodes < 2:
+        raise UserError(f"--episodes is {episodes}; expected at least 2")
+    results = evaluate_run(run, episodes=episodes, snapshots=snapshots, device=device)
+    if json:
+        _print_json(results)
+        return
+    earlier = results["snapshots"].items()
+    scores = results["returns"] | {f"agent at {int(at):,} frames": score for at, score in earlier}
+    rows = [
+        [name, f"{score['mean']:.2f}", f"{score['standard_error']:.2f}"]
+        for name, score in scores.items()
+    ]
+    print_table(["policy", "mean return", "standard error"], rows)
+
+
+def foresee(
+    run: tyro.conf.Positional[Path],
+    /,
+    rooms: int = 512,
+    walker: Literal["explorer", "agent"] = "explorer",
+    json: bool = False,
+    device: str = "cpu",
+) -> None:
+    """Measure how well an agent's simulator predicts, and how much of that takes memory.
+
+    Args:
+        run: The run directory, trained with SimCore.
+        rooms: Rooms to walk through.
+        walker: Who chooses the path: the scripted explorer (the same for all agents), or the agent.
+        json: Print the results as JSON.
+        device: Where to compute.
+    """
+    from groundling.evaluation.foresight import measure_foresight
+
+    if rooms < 1:
+        raise UserError(f"--rooms is {rooms}; expected at least 1")
+    results = measure_foresight(run, rooms=rooms, walker=walker, device=device)
+    if json:
+        _print_json(results)
+        return
+    names = ("share", "model", "copy", "marginal", "what", "colour")
+    rows = [
+        [steps, kind, *(f"{scores[name]:.2f}" if name in scores else "" for name in names)]
+        for steps, kinds in results["horizons"].items()
+        for kind, scores in kinds.items()
+    ]
+    print_table(["steps ahead", "cell", *names], rows)
+
+
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    json: bool = False,
+) -> None:
+    """Compare probed runs: differences of seed means, with intervals.
+
+    Args:
+        runs: Run directories; those that differ in their seed alone are one group, and the first
+            one's is the reference.
+        json: Print everything as JSON.
+    """
+    from groundling.evaluation.compare import compare as compare_runs
+
+    results = compare_runs(runs)
+    if json:
+        _print_json(results)
+        return
+    groups = results["groups"]
+    kinds = list(next(iter(groups.values()))["mean"])
+    titles = [kind.replace("_", "\n") for kind in kinds]
+    rows = [
+        [f"{name} ({len(group['runs'])})", *(f"{group['mean'][kind]:.2f}" for kind in kinds)]
+        for name, group in groups.items()
+    ]
+    print_table(["mean (runs)", *titles], rows)
+    for name, found in results["differences"].items():
+        rows = [
+            [
+                kind.replace("_", " "),
+                f"{score['mean']:+.3f}",
+                f"[{score['low']:+.3f}, {score['high']:+.3f}]",
+                f"{score['p']:.4f}",
+            ]
+            for kind, score in found.items()
+        ]
+        print_table([f"{results['reference']} - {name}", "difference", "95 %", "p"], rows)
+
+
+def report(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    output: Path | None = None,
+) -> None:
+    """Write report.html: curves, tables, films, comparisons, every setting.
+
+    Args:
+        runs: One run directory or more.
+        output: The page (default: report.html in the run, or beside the first of several).
+    """
+    from groundling.evaluation.report import write_report
+
+    print(f"written: {write_report(*runs, output=output)}")
+
+
+def watch(
+    source: tyro.conf.Positional[str],
+    /,
+    gif: Path,
+    steps: int = 64,
+    seed: int = 0,
+    imagine: bool = False,
+) -> None:
+    """Film an environment, or a trained agent and what it answers.
+
+    Args:
+        source: A run directory, or the id of an environment.
+        gif: The file to write.
+        steps: Length of the film.
+        seed: Which room.
+        imagine: Draw what the agent's simulator had expected to see (a run with SimCore).
+    """
+    from groundling.evaluation.film import film_environment, film_run
+
+    if steps < 1:
+        raise UserError(f"--steps is {steps}; expected at least 1")
+    if Path(source).is_dir():
+        print(f"written: {film_run(source, gif, steps=steps, seed=seed, imagine=imagine)}")
+    else:
+        config = EnvironmentConfig(id=source)
+        print(f"written: {film_environment(config, gif, steps=steps, seed=seed)}")
+
+
+def envs() -> None:
+    """List the environments and what can be chosen about them."""
+    import gymnasium
+
+    from groundling.envs.rooms.options import RoomsOptions
+
+    ours = [name for name in gymnasium.registry if name.startswith("Groundling/")]
+    print_table(["id", "make with"], [[name, f'gymnasium.make("{name}")'] for name in ours])
+    fields = [[field.name, str(field.default)] for field in dataclasses.fields(RoomsOptions)]
+    print_table(["keyword", "default"], fields)
+    print("groundling train demo --help explains each as --env.rooms.KEYWORD")
+
+
+def bench(
+    what: tyro.conf.Positional[Literal["env"]] = "env",
+    /,
+    num_envs: int = 64,
+    seconds: float = 3.0,
+    size: int = 5,
+    view_size: int = 7,
+    json: bool = False,
+) -> None:
+    """Measure steps per second on this machine.
+
+    Args:
+        what: What to measure: the environment under random actions.
+        num_envs: Rooms stepped together.
+        seconds: For how long.
+        size: Interior side length of the room.
+        view_size: Side length of the view.
+        json: Print the result as JSON.
+    """
+    from groundling.envs.rooms.options import RoomsOptions
+    from groundling.evaluation.throughput import environment_steps_per_second
+
+    rooms = RoomsOptions(size=size, view_size=view_size)
+    rate = environment_steps_per_second(rooms, num_envs=num_envs, seconds=seconds)
+    if json:
+        _print_json({"num_envs": num_envs, "steps_per_second": rate})
+    else:
+        print(f"{rate:,.0f} steps/s with {num_envs} rooms at once")
+
+
+def doctor() -> None:
+    """Say what is installed, what the machine has, and what to fix."""
+    from groundling.evaluation.doctor import examine
+
+    findings = examine()
+    print_table(["what", "found", "advice"], [list(finding) for finding in findings])
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "probe": probe,
+    "evaluate": evaluate,
+    "foresee": foresee,
+    "compare": compare,
+    "report": report,
+    "watch": watch,
+    "envs": envs,
+    "bench": bench,
+    "doctor": doctor,
+}
+
+
+def _print_json(results: Any) -> None:
+    print(json.dumps(results, indent=2))
+
+
+def _print_probe(results: dict[str, Any]) -> None:
+    kinds = list(results["rows"]["agent"])
+    rows = [
+        [name, *(f"{scores[kind]['answerable']:.2f}" for kind in kinds)]
+        for name, scores in results["rows"].items()
+    ]
+    titles = [kind.replace("_", "\n") for kind in kinds]
+    print_table(["answerable questions", *titles], rows)
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table to stdout, the first column to the left and numbers to the right."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console().print(table)

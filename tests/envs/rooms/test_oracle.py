@@ -1,0 +1,281 @@
+"""The ideal observer against exact enumeration of worlds and questions, and blind guesses."""
+
+import dataclasses
+from collections import Counter, defaultdict
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+
+from groundling.envs.questions import RAREST, Questions, balance, concatenate
+from groundling.envs.rooms.combinations import held_out
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.oracle import answer_priors, guess, posteriors
+from groundling.envs.rooms.vector import RoomsVectorEnv
+from groundling.envs.rooms.wording import QUESTION_TYPES, language_of
+from groundling.envs.rooms.world import NEVER
+from groundling.envs.vocabulary import VOCABULARY
+
+from .reading import consistent_worlds, every_text, understand
+
+TINY = {"size": 3, "shapes": 3, "colours": 2, "view_size": 3}
+
+
+def sense_at_random(world, generator):
+    """Have sensed a random share of every room, at any step of 50."""
+    shape = world.seen_at.shape
+    sensed = generator.random(shape) < generator.random((shape[0], 1, 1))
+    world.seen_at[...] = np.where(sensed, generator.integers(0, 51, shape), NEVER)
+    world.elapsed[...] = 50
+
+
+def rooms_sensed_at_random(rooms, seed, **options):
+    env = RoomsVectorEnv(rooms, **options)
+    env.reset(seed=seed)
+    sense_at_random(env.world, np.random.default_rng(seed))
+    return env
+
+
+def words_of(options):
+    """[types, codes]: the word ids of answers."""
+    return language_of(options.shape_names, options.colour_names).answers
+
+
+# ---------------------------------------------------------------------- exact enumeration
+
+
+def type_of(text, options):
+    """What a text has in common with the others of its type: all words but the arguments."""
+    names = dict.fromkeys(options.shape_names, "SHAPE") | dict.fromkeys(
+        options.colour_names, "COLOUR"
+    )
+    return " ".join(names.get(word, word) for word in text.split())
+
+
+def is_possible(things, options):
+    """Whether a room may hold these things."""
+    absent = held_out(len(options.shape_names), len(options.colour_names))
+    kinds = [
+        (options.shape_names.index(thing.shape), options.colour_names.index(thing.colour))
+        for thing in things
+    ]
+    return options.combinations == "all" or not any(absent[kind] for kind in kinds)
+
+
+def exact_posteriors(world, room, options):
+    """{text: {answer: P(answer | text, what was sensed)}} for all questions that could be asked."""
+    texts = defaultdict(list)
+    for text in every_text(options):
+        texts[type_of(text, options)].append((text, understand(text)))
+    weights = defaultdict(Counter)
+    for things in consistent_worlds(world, room, options):
+        if not is_possible(things, options):
+            continue
+        for same_type in texts.values():
+            said = {text: answer_in(things) for text, answer_in in same_type}
+            tally = Counter(answer for answer in said.values() if answer is not None)
+            choices = 2 if {"yes", "no"} & tally.keys() else len(tally)
+            for text, answer in said.items():
+                if answer is not None:
+                    weights[text][answer] += 1 / choices / tally[answer]
+    return {
+        text: {answer: weight / counts.total() for answer, weight in counts.items()}
+        for text, counts in weights.items()
+    }
+
+
+def varied_questions(env, hidden, least, generator):
+    """Questions about rooms in which so many objects are hidden: each type is asked `least` times,
+    answerable and not."""
+    questions, met, chosen = env.ask(generator), Counter(), []
+    for room in np.flatnonzero(np.isin(hidden_objects(env.world), hidden)):
+        asked = questions.world == room
+        cases = list(zip(questions.type[asked], questions.answerable[asked], strict=True))
+        if any(met[case] < least for case in cases):
+            met.update(cases)
+            chosen.append(room)
+    for case in product(range(len(QUESTION_TYPES)), [False, True]):
+        assert met[case] >= least, (case, met)
+    return questions[np.isin(questions.world, chosen)]
+
+
+def hidden_objects(world):
+    """[B]: how many objects were not sensed."""
+    rooms = np.arange(len(world.objects))[:, None]
+    return np.sum(world.seen_at[rooms, world.objects[..., 0], world.objects[..., 1]] == NEVER, 1)
+
+
+def compare_with_enumeration(seed, rooms, hidden, least, **options):
+    """Check posteriors and guesses in small random rooms."""
+    env = rooms_sensed_at_random(rooms, seed, **TINY | options)
+    generator = np.random.default_rng(seed)
+    questions = varied_questions(env, hidden, least, generator)
+    estimates = posteriors(env.world, env.rooms, questions, generator, 40_000)
+    guesses = guess(env.world, env.rooms, questions, generator, 40_000)
+    words, priors, right = words_of(env.rooms), answer_priors(env.rooms), Counter()
+    exact = {room: exact_posteriors(env.world, room, env.rooms) for room in set(questions.world)}
+    for row, number in enumerate(questions.type):
+        told = exact[questions.world[row]][questions.text(row)]
+        expected = np.array([told.get(word, 0) for word in read(words[number])])
+        np.testing.assert_allclose(estimates[row], expected, atol=0.04)
+        ratio = np.where(priors[number] >= RAREST, expected / priors[number].clip(1e-9), 0)
+        second, first = np.argsort(ratio)[-2:]
+        if not questions.answerable[row] and ratio[first] > 1.3 * ratio[second]:
+            assert guesses[row] == words[number, first], (questions.text(row), ratio)
+            right[bool(guesses[row] == questions.answer[row])] += 1
+    assert min(right[True], right[False]) > 10
+
+
+def read(words):
+    """Give the words of ids, "" for no word."""
+    return [VOCABULARY.decode([word]) for word in words]
+
+
+def test_posteriors_and_guesses_are_those_of_enumeration():
+    compare_with_enumeration(5, 400, (0, 1, 2), least=4, objects=3)
+
+
+def test_posteriors_and_guesses_know_which_kinds_are_familiar():
+    compare_with_enumeration(
+        6, 400, (0, 1, 2), least=4, objects=2, layout="l_shape", combinations="familiar"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("combinations", ["all", "familiar"])
+def test_posteriors_and_guesses_are_those_of_enumeration_in_more_rooms(combinations):
+    compare_with_enumeration(
+        7, 1500, (0, 1, 2), least=20, objects=3, colours=3, combinations=combinations
+    )
+
+
+# ---------------------------------------------------------------------- what must hold anywhere
+
+
+@cache
+def walked():
+    """Unsettled and settled questions on the explorer's way, the guesses, and what was sampled."""
+    env = RoomsVectorEnv(1500, size=5, objects=3, shapes=8, colours=6, view_size=3)
+    env.reset(seed=1)
+    generator = np.random.default_rng(0)
+    moments = []
+    for step in range(22):
+        if step % 3 == 0:
+            questions = env.ask(generator)
+            estimates = posteriors(env.world, env.rooms, questions, generator, 64)
+            moments.append((questions, estimates, env.guess(questions, generator)))
+        env.step(env.explorer_actions())
+    questions, estimates, guesses = zip(*moments, strict=True)
+    numbered = dataclasses.replace(
+        concatenate(questions), world=np.arange(sum(map(len, questions)))
+    )
+    return env.rooms, numbered, np.concatenate(estimates), np.concatenate(guesses)
+
+
+def test_what_is_settled_is_found_out_by_imagining_worlds():
+    options, questions, estimates, guesses = walked()
+    settled = questions.answerable
+    np.testing.assert_array_equal(guesses[settled], questions.answer[settled])
+    words = words_of(options)[questions.type]
+    right = np.where(words == questions.answer[:, None], estimates, 0).sum(axis=1)[settled]
+    drawn = estimates.sum(axis=1)[settled] > 0
+    np.testing.assert_allclose(right[drawn], 1)
+    assert drawn.mean() > 0.999
+    assert len(drawn) > 20_000
+    assert np.mean(np.isclose(right, 1)) > 0.999
+    unsettled = np.where(words == questions.answer[:, None], estimates, 0).sum(axis=1)[~settled]
+    assert np.mean(unsettled) < 0.6
+
+
+def test_guesses_are_better_than_the_majority_answer_and_best_where_something_can_be_known():
+    _, questions, _, guesses = walked()
+    balanced = balance(questions[~questions.answerable], np.random.default_rng(0))
+    right = guesses[balanced.world] == balanced.answer
+    # What the exact share of each group of answers would give, to about 0.03.
+    least = {"existence": 0.56, "count": 0.54, "comparison": 0.68, "near": 0.24, "attribute": 0}
+    for number, name in enumerate(QUESTION_TYPES):
+        group = balanced.type == number
+        majority = 1 / len(set(balanced.answer[group].tolist()))
+        error = np.sqrt(majority * (1 - majority) / group.sum())
+        assert group.sum() > 1000
+        assert right[group].mean() > majority - 3 * error, name
+        assert right[group].mean() > least[name.split("_")[0]], name
+
+
+def test_answers_that_balancing_drops_are_never_guessed():
+    options, questions, estimates, guesses = walked()
+    unsettled = ~questions.answerable
+    for number, name in enumerate(QUESTION_TYPES):
+        group = unsettled & (questions.type == number)
+        shares = np.bincount(questions.answer[group], minlength=len(VOCABULARY)) / group.sum()
+        assert np.all(shares[guesses[group]] > RAREST * 0.9), name
+    three = words_of(options)[QUESTION_TYPES.index("count_shape"), 3]
+    thought_of = (questions.type == QUESTION_TYPES.index("count_shape")) & (estimates[:, 3] > 0)
+    assert VOCABULARY.decode([three]) == "three"
+    assert np.sum(thought_of & unsettled) > 100
+
+
+def test_priors_are_the_shares_of_answers_to_what_is_not_answerable():
+    options = RoomsOptions(layout="l_shape", objects=4, shapes=5, colours=4)
+    env = rooms_sensed_at_random(
+        30_000, 3, layout="l_shape", objects=4, shapes=5, colours=4, view_size=3
+    )
+    questions = env.ask(np.random.default_rng(0))
+    questions = questions[~questions.answerable]
+    priors, words = answer_priors(options), words_of(options)
+    for number in range(len(QUESTION_TYPES)):
+        answers = questions.answer[questions.type == number]
+        shares = np.bincount(answers, minlength=len(VOCABULARY)) / len(answers)
+        shares[0] = 0
+        np.testing.assert_allclose(priors[number], shares[words[number]], atol=0.015)
+    assert priors.sum(axis=1) == pytest.approx(1)
+    assert priors[QUESTION_TYPES.index("existence"), 0] > 0.55
+
+
+def test_without_a_sample_any_answer_is_as_good_that_is_not_too_rare():
+    env = rooms_sensed_at_random(4000, 4, **TINY, objects=3)
+    generator = np.random.default_rng(0)
+    questions = env.ask(generator)
+    guesses = guess(env.world, env.rooms, questions, generator, samples=0)
+    priors, words = answer_priors(env.rooms), words_of(env.rooms)
+    for number in range(len(QUESTION_TYPES)):
+        group = (questions.type == number) & ~questions.answerable
+        counts = np.bincount(guesses[group], minlength=len(VOCABULARY))
+        frequent = words[number][priors[number] >= RAREST]
+        expected = group.sum() / len(frequent)
+        assert counts[frequent].sum() == group.sum() > 200
+        assert np.all(np.abs(counts[frequent] - expected) < 5 * np.sqrt(expected))
+
+
+def test_a_question_is_judged_by_itself_and_nothing_but_the_generator_changes():
+    env = rooms_sensed_at_random(60, 5, **TINY, objects=3)
+    before = env.get_state()
+    questions = env.ask(np.random.default_rng(0))
+    together = posteriors(env.world, env.rooms, questions, np.random.default_rng(1), 50)
+    some = np.random.default_rng(2).permutation(len(questions))[:40]
+    apart = posteriors(env.world, env.rooms, questions[some], np.random.default_rng(1), 50)
+    np.testing.assert_array_equal(apart, together[some])
+    other = posteriors(env.world, env.rooms, questions, np.random.default_rng(3), 50)
+    assert not np.array_equal(other, together)
+    for seeds in ((1, 1), (1, 2)):
+        guesses = [env.guess(questions, np.random.default_rng(seed)) for seed in seeds]
+        assert np.array_equal(*guesses) == (seeds == (1, 1))
+    for name, array in env.get_state().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_what_is_not_asked_of_these_rooms_is_refused():
+    env = rooms_sensed_at_random(10, 6, **TINY, objects=3)
+    generator = np.random.default_rng(0)
+    questions = env.ask(generator)
+    for world in (questions.world - 1, questions.world + 1):
+        elsewhere: Questions = dataclasses.replace(questions, world=world, answerable=world < -1)
+        with pytest.raises(ValueError, match="not about one of the 10 rooms"):
+            env.guess(elsewhere, generator)
+    other = rooms_sensed_at_random(10, 6, **TINY | {"shapes": ("vase", "bed", "cup")}, objects=3)
+    questions = other.ask(generator)
+    assert not questions.answerable.all()
+    with pytest.raises(ValueError, match="not one that is asked of these rooms"):
+        env.guess(questions, generator)
+    assert len(env.guess(env.ask(generator)[:0], generator)) == 0
