@@ -93,8 +93,6 @@ def rows_of(
             for row in with_it
             if row.decoder == first
         ]
-        if settings.controls == "all":
-            rows.append(Row(f"agent's encoder, {decoder}", decoder, "features"))
     return rows
 
 

@@ -138,7 +138,7 @@ class Lessons:
         return answers, log_right
 
 
-TRIAL_SHARE = 10
+TRIAL_SHARE = 20
 """One moment in so many is used to try a step size."""
 
 
@@ -160,13 +160,13 @@ class Fit:
         rates = self.settings.learning_rates
         best = 0
         if len(rates) > 1:
-            trials = [self._fit(rate, self._tenth, 1, advance)[1] for rate in rates]
+            trials = [self._fit(rate, self._some, 1, advance)[1] for rate in rates]
             best = int(np.argmin(trials))
         everything = torch.arange(self.train.moments, device=self.train.answers.device)
         return self._fit(rates[best], everything, self.settings.passes, advance)[0]
 
     @property
-    def _tenth(self) -> Tensor:
+    def _some(self) -> Tensor:
         return torch.arange(0, self.train.moments, TRIAL_SHARE, device=self.train.answers.device)
 
     def _fit(
@@ -231,9 +231,9 @@ def scramble(rows: NDArray[Any]) -> NDArray[np.uint64]:
 def make_probe(decoder: DecoderName, width: int, num_words: int, size: int) -> Probe:
     """A decoder of the protocol for readings of `width` numbers.
 
-    An LSTM is a quarter as wide as the others: of their width it would cost many times as much.
+    An LSTM is a fifth as wide as the others: of their width it would cost many times as much.
     """
-    units = max(size // 4, 1) if decoder == "lstm" else size
+    units = max(size // 5, 1) if decoder == "lstm" else size
     return Probe(
         decoder, belief_size=width, num_words=num_words, length=QUESTION_LENGTH, size=units
     )

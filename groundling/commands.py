@@ -303,14 +303,24 @@ def _print_json(results: Any) -> None:
     print(json.dumps(results, indent=2))
 
 
+COLUMNS = 5
+"""Rows of the probe's table that are printed side by side."""
+
+
 def _print_probe(results: dict[str, Any]) -> None:
+    """Tables of as many rows of the probe's, as columns, as a terminal is wide."""
+    names = list(results["rows"])
     kinds = list(results["rows"]["agent"])
-    rows = [
-        [name, *(f"{scores[kind]['answerable']:.2f}" for kind in kinds)]
-        for name, scores in results["rows"].items()
-    ]
-    titles = [kind.replace("_", "\n") for kind in kinds]
-    print_table(["answerable questions", *titles], rows)
+    for first in range(0, len(names), COLUMNS):
+        some = names[first : first + COLUMNS]
+        rows = [
+            [
+                kind.replace("_", " "),
+                *(f"{results['rows'][name][kind]['answerable']:.2f}" for name in some),
+            ]
+            for kind in kinds
+        ]
+        print_table(["answerable questions", *(name.replace(" ", "\n") for name in some)], rows)
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -66,7 +66,6 @@ def test_rows_read_what_their_names_say() -> None:
         "agent": memories["agent"].belief,
         "agent, lstm": memories["agent"].belief,
         "agent's encoder": memories["agent"].features,
-        "agent's encoder, linear": memories["agent"].features,
         "friend": memories["friend"].belief,
         "untrained agent": memories["untrained agent"].belief,
         "current observation": CODE.decode(data.observed[:, -1:]),
@@ -98,7 +97,6 @@ def test_names_are_unique_and_decoders_share_the_budget() -> None:
     for decoder in ("linear", "lstm"):
         assert {row.name.split(",")[0] for row in rows if row.decoder == decoder} == {
             "agent",
-            "agent's encoder",
             "untrained agent",
             "question only",
             "friend",

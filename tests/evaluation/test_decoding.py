@@ -90,7 +90,7 @@ LINEAR = ("attribute_colour", "attribute_shape", "existence")
     ("decoder", "side", "rooms", "settings"),
     [
         ("linear", 3, 4000, ProbeSettings(size=256)),
-        ("lstm", 3, 8000, ProbeSettings(size=256, batch=16, learning_rates=(3e-3,))),
+        ("lstm", 3, 8000, ProbeSettings(size=320, batch=16, learning_rates=(3e-3,))),
         # In a room of this size some objects are not near others.
         (
             "mlp",

@@ -79,7 +79,7 @@ def test_every_row_is_there_and_the_sceptics_questions_have_answers(run: RunDire
         *(
             f"{name}, {decoder}"
             for decoder in ("linear", "lstm")
-            for name in ("agent", "untrained agent", "question only", "agent's encoder")
+            for name in ("agent", "untrained agent", "question only")
         ),
         "majority",
         "oracle",
