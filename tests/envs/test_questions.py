@@ -113,8 +113,13 @@ def test_any_object_with_the_three_members_is_a_question_source():
             return questions.answer
 
     assert not isinstance(Mute(), QuestionSource)
+
+    class Guesser:
+        guess = Knowing.guess
+
     assert isinstance(Knowing(), Oracle)
     assert not isinstance(Source(), Oracle)
+    assert not isinstance(Guesser(), Oracle)
 
 
 @given(
