@@ -110,7 +110,9 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["words"] = lambda name: name.replace("_", " ")
-    environment.filters["share"] = lambda value: "–" if value is None else f"{round(value, 2) + 0.0:.2f}"
+    environment.filters["share"] = lambda value: (
+        "–" if value is None else f"{round(value, 2) + 0.0:.2f}"
+    )
     return environment.get_template("report.html")
 
 

@@ -1,4 +1,4 @@
-"""The ideal observer against exact enumeration of worlds and questions, and against guessing."""
+"""The ideal observer against exact enumeration of worlds and questions, and blind guesses."""
 
 import dataclasses
 from collections import Counter, defaultdict
