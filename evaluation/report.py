@@ -116,6 +116,11 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
+def _share(value: float | None) -> str:
+    """Two digits; never "-0.00"."""
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
 def _inline(content: bytes, kind: str) -> str:
     """A data address that holds the picture itself."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
