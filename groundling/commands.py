@@ -6,7 +6,7 @@ Torch and numba are imported inside, so that help is there at once.
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +75,11 @@ def probe(
     if json:
         _print_json(results)
     else:
-        _print_probe(results)
+        columns = {
+            name: {kind: score["answerable"] for kind, score in scores.items()}
+            for name, scores in results["rows"].items()
+        }
+        _print_scores("answerable questions", columns)
         print(f"written: {RunDirectory(run).results(frames)}")
 
 
@@ -109,13 +113,17 @@ def evaluate(
     if json:
         _print_json(results)
         return
-    earlier = results["snapshots"].items()
-    scores = results["returns"] | {f"agent at {int(at):,} frames": score for at, score in earlier}
+    novel, earlier = results["novel_returns"] or {}, results["snapshots"]
+    scores = (
+        results["returns"]
+        | {f"{name}, novel rooms": score for name, score in novel.items()}
+        | {f"agent at {int(at):,} frames": score for at, score in earlier.items()}
+    )
     rows = [
-        [name, f"{score['mean']:.2f}", f"{score['standard_error']:.2f}"]
+        [name, f"{score['mean']:.2f}", "{:.2f} to {:.2f}".format(*score["interval"])]
         for name, score in scores.items()
     ]
-    print_table(["policy", "mean return", "standard error"], rows)
+    print_table(["policy", "mean return", "95 %"], rows)
 
 
 def foresee(
@@ -170,14 +178,16 @@ def compare(
     if json:
         _print_json(results)
         return
-    groups = results["groups"]
-    kinds = list(next(iter(groups.values()))["mean"])
-    titles = [kind.replace("_", "\n") for kind in kinds]
-    rows = [
-        [f"{name} ({len(group['runs'])})", *(f"{group['mean'][kind]:.2f}" for kind in kinds)]
-        for name, group in groups.items()
+    means = {
+        f"{name} ({len(group['runs'])})": group["mean"] for name, group in results["groups"].items()
+    }
+    _print_scores("mean (runs)", means)
+    middles = [
+        [name, _with_interval(group["interquartile_mean"]), _wins(results, name)]
+        for name, group in results["groups"].items()
     ]
-    print_table(["mean (runs)", *titles], rows)
+    reference = results["reference"]
+    print_table(["group", "interquartile mean", f"{reference} wins against it"], middles)
     for name, found in results["differences"].items():
         rows = [
             [
@@ -303,24 +313,28 @@ def _print_json(results: Any) -> None:
     print(json.dumps(results, indent=2))
 
 
+def _wins(results: dict[str, Any], name: str) -> str:
+    return _with_interval(results["improvement"][name]) if name in results["improvement"] else ""
+
+
+def _with_interval(found: dict[str, float]) -> str:
+    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+
+
 COLUMNS = 5
-"""Rows of the probe's table that are printed side by side."""
+"""Columns of numbers that fit into a terminal beside the question types."""
 
 
-def _print_probe(results: dict[str, Any]) -> None:
-    """Tables of as many rows of the probe's, as columns, as a terminal is wide."""
-    names = list(results["rows"])
-    kinds = list(results["rows"]["agent"])
+def _print_scores(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
+    """Tables of {name: {question type: share}}, a few names at a time."""
+    names = list(columns)
     for first in range(0, len(names), COLUMNS):
         some = names[first : first + COLUMNS]
         rows = [
-            [
-                kind.replace("_", " "),
-                *(f"{results['rows'][name][kind]['answerable']:.2f}" for name in some),
-            ]
-            for kind in kinds
+            [kind.replace("_", " "), *(f"{columns[name][kind]:.2f}" for name in some)]
+            for kind in columns[names[0]]
         ]
-        print_table(["answerable questions", *(name.replace(" ", "\n") for name in some)], rows)
+        print_table([title, *(name.replace(" ", "\n") for name in some)], rows)
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

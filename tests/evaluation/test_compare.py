@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 from groundling.agents.config import AgentConfig
+from groundling.cli import main
 from groundling.evaluation.compare import ALL_TYPES, compare
 from groundling.evaluation.statistics import interquartile_mean
 from groundling.training.checkpoint import save_checkpoint
@@ -95,3 +96,16 @@ def test_what_cannot_be_compared_is_refused(study: list[Path], tmp_path: Path) -
     shutil.rmtree(study[1] / "probe")
     with pytest.raises(ValueError, match="was not probed; expected `groundling probe"):
         compare([study[0], study[1]])
+
+
+def test_the_command_prints_means_wins_and_differences(
+    study: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["compare", *map(str, study)])
+    shown = capsys.readouterr().out
+    found = compare(study)
+    assert "strong wins against it" in shown
+    assert f"{found['groups']['weak']['mean']['existence']:.2f}" in shown
+    assert f"{found['differences']['weak']['count']['mean']:+.3f}" in shown
+    main(["compare", *map(str, study), "--json"])
+    assert json.loads(capsys.readouterr().out)["reference"] == "strong"

@@ -1,13 +1,17 @@
 """Returns are those of whole episodes, equally many from every environment."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.evaluation.episodes import episode_returns
+from groundling.evaluation.episodes import episode_returns, evaluate
 from groundling.evaluation.walks import at_random, by_explorer
-from groundling.training.config import EnvironmentConfig
+from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.environments import make_environment
+from groundling.training.loop import train
 from groundling.training.seeds import environment_seed
 
 ROOMS = EnvironmentConfig(rooms=RoomsOptions(episode_length=20))
@@ -43,3 +47,19 @@ def test_there_is_no_explorer_for_other_worlds() -> None:
     environment = make_environment(EnvironmentConfig(id="CartPole-v1"), num_envs=1)
     with pytest.raises(ValueError, match="CartPole-v1 has no scripted explorer"):
         by_explorer(environment)
+
+
+def test_returns_have_intervals_and_a_split_of_novel_rooms(tmp_path: Path) -> None:
+    small = {"size": 3, "objects": 2, "shapes": 3, "colours": 3, "view_size": 3}
+    rooms = RoomsOptions.from_keywords(small | {"episode_length": 8, "combinations": "familiar"})
+    config = TrainConfig(frames=512, env=EnvironmentConfig(rooms=rooms))
+    run = train(config, tmp_path / "run", show_progress=False)
+    results = evaluate(run.path, episodes=128, show_progress=False)
+    for split in ("returns", "novel_returns"):
+        assert list(results[split]) == ["agent", "random", "explorer"]
+        score = results[split]["agent"]
+        low, high = score["interval"]
+        assert (low + high) / 2 == pytest.approx(score["mean"])
+        expected = 2 * stats.t.ppf(0.975, 127) * score["standard_error"]
+        assert high - low == pytest.approx(expected)
+    assert results["returns"]["explorer"] != results["novel_returns"]["explorer"]
