@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -137,9 +137,7 @@ def _save_examples(file: Path, examples: Examples) -> None:
     save_checkpoint(
         file,
         {
-            "questions": {
-                name: torch.from_numpy(array) for name, array in vars(examples.questions).items()
-            },
+            "questions": {name: _packed(array) for name, array in vars(examples.questions).items()},
             "rooms": torch.from_numpy(examples.rooms),
             "observed": examples.observed,
             "oracle": None if examples.oracle is None else torch.from_numpy(examples.oracle),
@@ -147,11 +145,27 @@ def _save_examples(file: Path, examples: Examples) -> None:
     )
 
 
+def _packed(array: NDArray[Any]) -> Tensor:
+    """Integers in as few bytes as their values need: word ids are small."""
+    if array.dtype == np.bool_ or not array.size:
+        return torch.from_numpy(array)
+    fitting = (
+        kind
+        for kind in (np.int8, np.int16, np.int32, np.int64)
+        if np.iinfo(kind).min <= array.min() and array.max() <= np.iinfo(kind).max
+    )
+    return torch.from_numpy(array.astype(next(fitting)))
+
+
+def _unpacked(array: Tensor) -> NDArray[Any]:
+    return array.numpy() if array.dtype == torch.bool else array.numpy().astype(np.int64)
+
+
 def _load_examples(file: Path) -> Examples:
     content = load_checkpoint(file)
     oracle = content["oracle"]
     return Examples(
-        Questions(**{name: array.numpy() for name, array in content["questions"].items()}),
+        Questions(**{name: _unpacked(array) for name, array in content["questions"].items()}),
         content["rooms"].numpy(),
         content["observed"],
         None if oracle is None else oracle.numpy(),

@@ -134,9 +134,10 @@ def collected(
 
 
 def same(one: Examples, other: Examples) -> bool:
-    arrays = zip(vars(one.questions).values(), vars(other.questions).values(), strict=True)
+    arrays = list(zip(vars(one.questions).values(), vars(other.questions).values(), strict=True))
     return (
         all(np.array_equal(*pair) for pair in arrays)
+        and all(one.dtype == other.dtype for one, other in arrays)
         and np.array_equal(one.rooms, other.rooms)
         and torch.equal(one.observed, other.observed)
         and np.array_equal(one.oracle, other.oracle)  # type: ignore[arg-type]
