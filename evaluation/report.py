@@ -72,12 +72,22 @@ def _gather(run: RunDirectory) -> dict[str, Any]:
     """Every number of a run."""
     config = run.read_config()
     metrics = read_rows(run.metrics)
+    returns, probe = _read(run.evaluation / "returns.json"), _read(run.results())
+    for command, found, newest in (
+        ("evaluate", returns, "novel_returns"),
+        ("probe", probe, "time_in_episode"),
+    ):
+        if found and newest not in found:
+            raise UserError(
+                f"{run.path} was measured by an earlier version; expected "
+                f"`groundling {command} {run.path}` again"
+            )
     return {
         "config": to_json(config),
         "about": _read(run.config),
         "last": metrics[-1] if metrics else None,
-        "returns": _read(run.evaluation / "returns.json"),
-        "probe": _read(run.results()),
+        "returns": returns,
+        "probe": probe,
     }
 
 

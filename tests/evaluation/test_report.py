@@ -97,6 +97,16 @@ def test_the_report_needs_nothing_from_outside(run: RunDirectory, probed: dict[s
     assert numbers["runs"][str(run.path)]["probe"]["rows"] == probed["rows"]
 
 
+def test_numbers_of_an_earlier_version_are_not_guessed_at(
+    run: RunDirectory, probed: dict[str, Any], tmp_path: Path
+) -> None:
+    copy = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
+    earlier = {name: value for name, value in probed.items() if name != "time_in_episode"}
+    copy.results().write_text(json.dumps(earlier))
+    with pytest.raises(ValueError, match=r"earlier version; expected `groundling probe"):
+        write_report(copy.path)
+
+
 def test_several_runs_are_compared_on_one_page(
     run: RunDirectory, probed: dict[str, Any], tmp_path: Path
 ) -> None:
