@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundling.envs.errors import UserError
+from groundling.evaluation.protocol import ProbeSettings
 from groundling.evaluation.statistics import (
     bootstrap,
     difference,
@@ -43,6 +44,12 @@ class ProbedRun:
     """[rooms, types]."""
     right: NDArray[np.int64]
     """[rooms, types]: the agent's right answers."""
+
+    @property
+    def decoder(self) -> dict[str, Any]:
+        """Which decoder answered on the agent's behalf, and how it was fitted."""
+        settings = ProbeSettings(**self.results["settings"])
+        return {"decoder": settings.decoders[0]} | settings.fitted
 
     @property
     def scores(self) -> dict[str, float]:
@@ -83,8 +90,8 @@ def compare(paths: Sequence[Path | str]) -> dict[str, Any]:
         reference's. Over and above the question types there is "all types", their mean.
 
     Raises:
-        UserError: a run was not probed, was probed in other rooms than the others, or is named
-            twice.
+        UserError: a run was not probed, was probed in other rooms or with another decoder than
+            the others, or is named twice.
     """
     runs = [read_probed(path) for path in _distinct(paths)]
     _check_comparable(runs)
@@ -123,11 +130,15 @@ def _distinct(paths: Sequence[Path | str]) -> list[Path]:
 def _check_comparable(runs: Sequence[ProbedRun]) -> None:
     first, *others = runs
     for run in others:
-        if run.results.get("rooms") != first.results.get("rooms"):
-            raise UserError(
-                f"{run.path} was asked about other rooms than {first.path}; expected both to be "
-                "probed with the same settings, in the same world"
-            )
+        for what, now, then in (
+            ("asked about other rooms", run.results["rooms"], first.results["rooms"]),
+            ("probed with another decoder", run.decoder, first.decoder),
+        ):
+            if now != then:
+                raise UserError(
+                    f"{run.path} was {what} than {first.path}; expected both to be probed with "
+                    "the same settings, in the same world"
+                )
 
 
 def _groups(runs: Sequence[ProbedRun]) -> dict[str, list[ProbedRun]]:

@@ -96,21 +96,36 @@ def rows_of(
     return rows
 
 
-def reading_of(row: Row, examples: Examples, code: ObservationCode, seed: int) -> Reading:
-    """What the row's decoder is given of each moment."""
+def reading_of(
+    row: Row,
+    examples: Examples,
+    code: ObservationCode,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Reading:
+    """What the row's decoder is given of each moment; only that goes to the device.
+
+    Args:
+        row: of the table.
+        examples: to take it from.
+        code: of the observations.
+        seed: decides which moment's belief stands in for which, where they are shuffled.
+        device: where it will be read.
+    """
     memory = examples.memories[row.agent]
     if row.part == "features":
-        return Vectors(memory.features)
+        return Vectors(memory.features.to(device))
     if row.part == "observation":
-        return Codes(examples.observed[:, -1:], code)
+        return Codes(examples.observed[:, -1:].to(device), code)
     if row.part == "window":
-        return Codes(examples.observed, code)
+        return Codes(examples.observed.to(device), code)
     if row.part == "nothing":
         return Nothing(memory.belief.shape[1])
     if row.part == "shuffled":
         generator = np.random.default_rng(named_seed(seed, "shuffled belief"))
-        return Vectors(memory.belief[torch.from_numpy(generator.permutation(len(memory.belief)))])
-    return Vectors(memory.belief)
+        elsewhere = torch.from_numpy(generator.permutation(len(memory.belief)))
+        return Vectors(memory.belief[elsewhere].to(device))
+    return Vectors(memory.belief.to(device))
 
 
 def lesson_of(row: Row, examples: Examples, answers: Mapping[int, NDArray[np.int64]]) -> Questions:

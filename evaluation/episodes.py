@@ -115,7 +115,7 @@ def evaluate(
         },
         "measured": time.strftime("%Y-%m-%d"),
     }
-    run.evaluation.mkdir(exist_ok=True)
+    run.make(run.evaluation)
     write_text(run.evaluation / "returns.json", json.dumps(results, indent=2) + "\n")
     return results
 

@@ -56,14 +56,6 @@ class Examples:
     memories: Mapping[str, Memory] = field(default_factory=dict)
     """By agent."""
 
-    def to(self, device: torch.device) -> "Examples":
-        """The same with its tensors on a device."""
-        memories = {
-            name: Memory(memory.belief.to(device), memory.features.to(device))
-            for name, memory in self.memories.items()
-        }
-        return dataclasses.replace(self, observed=self.observed.to(device), memories=memories)
-
 
 SCORED: tuple[Purpose, ...] = ("probe-test", "probe-novel")
 """Purposes of the rooms that tables are scored on."""

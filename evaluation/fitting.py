@@ -4,6 +4,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,9 @@ class Bench:
         return Lessons(questions, self._reading(row, examples), self.device)
 
     def _reading(self, row: Row, examples: Examples) -> Any:
-        return reading_of(row, examples.to(self.device), self.code, self.settings.seed)
+        return reading_of(row, examples, self.code, self.settings.seed, self.device)
 
-    @property
+    @cached_property
     def _known_answers(self) -> dict[int, Any]:
         return answers_by_type(self.train.questions)
 

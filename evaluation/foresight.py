@@ -117,7 +117,7 @@ def measure_foresight(
         },
         "measured": time.strftime("%Y-%m-%d"),
     }
-    run.evaluation.mkdir(exist_ok=True)
+    run.make(run.evaluation)
     write_text(run.evaluation / "foresight.json", json.dumps(results, indent=2) + "\n")
     return results
 

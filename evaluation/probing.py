@@ -90,11 +90,13 @@ def probe_run(
         controls also the control task and what is known of held-out combinations.
 
     Raises:
-        ValueError: a directory is no trained run, its world cannot be asked questions, or another
-            run's world is another one.
+        ValueError: a directory is no trained run or cannot be written, its world cannot be asked
+            questions, or another run's world is another one.
     """
     settings = settings or ProbeSettings()
     run = RunDirectory(run_dir)
+    run.read_config()  # What is no run gets no directory of its own.
+    run.make(run.probe)  # Hours later would be a bad time to learn that it cannot be written.
     sitting = _Sitting(run, settings, others, frames, resolve_device(device), show_progress)
     kept = run.probe / "kept" if keep else None
     bench = sitting.collect(kept)
@@ -105,7 +107,6 @@ def probe_run(
     if frames is None and (weights := answered[AGENT].probe):
         _save_probe(run, weights, settings)
     results = sitting.about() | _tables(bench, rows, answered, sitting.types)
-    run.probe.mkdir(exist_ok=True)
     save_checkpoint(run.by_room(frames), _by_room(bench, rows, answered, sitting.types))
     write_text(run.results(frames), json.dumps(results, indent=2) + "\n")
     return results
@@ -288,10 +289,11 @@ def _held_out(
     ):
         some = Answers(answers.words[chosen])
         scores = score_types(examples.questions[chosen], some, types, _room_of(examples)[chosen])
-        # Of types that ask about no combination there is nothing to compare.
         table[label] = {kind: score["answerable"] for kind, score in scores.items()}
+    # Of types that ask about no combination there is nothing to compare.
     asked_of_both = [kind for kind in table["familiar"] if kind in table["held_out"]]
-    table["familiar"] = {kind: table["familiar"][kind] for kind in asked_of_both}
+    for label in ("familiar", "held_out"):
+        table[label] = {kind: table[label][kind] for kind in asked_of_both}
     return table
 
 
@@ -306,24 +308,16 @@ def _by_room(
 ) -> dict[str, Any]:
     """Right answers by room, for comparisons that draw rooms again."""
     test = bench.scored[TEST]
-    distinct, room = np.unique(test.rooms, axis=0, return_inverse=True)
-    of_question = room.ravel()[test.questions.world]
-    count = len(distinct)
-
-    def padded(counts: NDArray[np.int64]) -> torch.Tensor:
-        """A room whose every question was thinned out has no row of its own at the end."""
-        return torch.from_numpy(np.pad(counts, ((0, count - len(counts)), (0, 0))))
-
+    questions, room, rooms = test.questions, _room_of(test), len(np.unique(test.rooms, axis=0))
+    right = {
+        row.name: right_by_room(questions, answered[row.name].answers[TEST], types, room, rooms)
+        for row in rows
+        if row.lesson == "questions"
+    }
     return {
         "types": list(types),
-        "asked": padded(asked_by_room(test.questions, types, of_question)),
-        "right": {
-            row.name: padded(
-                right_by_room(test.questions, answered[row.name].answers[TEST], types, of_question)
-            )
-            for row in rows
-            if row.lesson == "questions"
-        },
+        "asked": torch.from_numpy(asked_by_room(questions, types, room, rooms)),
+        "right": {name: torch.from_numpy(counts) for name, counts in right.items()},
     }
 
 
@@ -346,7 +340,6 @@ def _save_probe(
     run: RunDirectory, weights: Mapping[str, torch.Tensor], settings: ProbeSettings
 ) -> None:
     """Writes the fitted decoder beside the results, to be asked again (`groundling watch`)."""
-    run.probe.mkdir(exist_ok=True)
     save_checkpoint(
         run.probe / "decoder.pt",
         {

@@ -42,11 +42,15 @@ def write_report(*run_dirs: Path | str, output: Path | None = None) -> Path:
         The page.
 
     Raises:
-        ValueError: a directory is no run, or runs that cannot be compared were probed.
+        ValueError: a directory is no run, was measured by an earlier version, or was probed so that
+            the runs cannot be compared; or `output` is a directory.
     """
     if not run_dirs:
         raise UserError("report needs a run; expected groundling report RUN [RUN ...]")
     runs = [RunDirectory(path) for path in run_dirs]
+    file = output or _place(runs)
+    if file.is_dir():
+        raise UserError(f"--output {file} is a directory; expected a file to write")
     gathered = {str(run.path): _gather(run) for run in runs}
     probed = all(found["probe"] for found in gathered.values())
     comparison = compare([run.path for run in runs]) if len(runs) > 1 and probed else None
@@ -56,7 +60,6 @@ def write_report(*run_dirs: Path | str, output: Path | None = None) -> Path:
         dots=_png(comparison_dots(comparison)) if comparison else None,
         control_task=CONTROL_TASK,
     )
-    file = output or _place(runs)
     file.parent.mkdir(parents=True, exist_ok=True)
     numbers = {"runs": gathered, "comparison": comparison}
     write_text(file.with_name("results.json"), json.dumps(numbers, indent=1) + "\n")

@@ -144,25 +144,32 @@ def _groups(edges: Sequence[int]) -> Iterator[tuple[str, int, float]]:
 
 
 def right_by_room(
-    questions: Questions, answers: Answers, types: Sequence[str], room: NDArray[np.int64]
+    questions: Questions,
+    answers: Answers,
+    types: Sequence[str],
+    room: NDArray[np.int64],
+    rooms: int,
 ) -> NDArray[np.int64]:
     """How many answerable questions of each type were answered right in each room, [rooms, types].
 
-    `room` [N] counts rooms from 0 without gaps.
+    `room` [N] is the number of each question's room, below `rooms`; some may have no question.
     """
-    return _count(questions, answers.words == questions.answer, len(types), room)
+    return _count(questions, answers.words == questions.answer, len(types), room, rooms)
 
 
 def asked_by_room(
-    questions: Questions, types: Sequence[str], room: NDArray[np.int64]
+    questions: Questions, types: Sequence[str], room: NDArray[np.int64], rooms: int
 ) -> NDArray[np.int64]:
     """How many answerable questions of each type were asked in each room, [rooms, types]."""
-    return _count(questions, np.ones(len(questions), np.bool_), len(types), room)
+    return _count(questions, np.ones(len(questions), np.bool_), len(types), room, rooms)
 
 
 def _count(
-    questions: Questions, counted: NDArray[np.bool_], types: int, room: NDArray[np.int64]
+    questions: Questions,
+    counted: NDArray[np.bool_],
+    types: int,
+    room: NDArray[np.int64],
+    rooms: int,
 ) -> NDArray[np.int64]:
     place = (room * types + questions.type)[counted & questions.answerable]
-    rooms = int(room.max()) + 1 if len(room) else 0
     return np.bincount(place, minlength=rooms * types).reshape(rooms, types)

@@ -124,6 +124,15 @@ class RunDirectory:
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.config, json.dumps(self._about(config), indent=2) + "\n")
 
+    def make(self, folder: Path) -> None:
+        """Makes a folder of the run, if it is not there.
+
+        Raises:
+            ValueError: it cannot be made.
+        """
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:

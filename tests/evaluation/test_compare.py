@@ -1,8 +1,10 @@
 """Runs are grouped by what they differ in, and only comparable ones are compared."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from scipy import stats
 from groundling.agents.config import AgentConfig
 from groundling.cli import main
 from groundling.evaluation.compare import ALL_TYPES, compare
+from groundling.evaluation.protocol import ProbeSettings
 from groundling.evaluation.statistics import interquartile_mean
 from groundling.training.checkpoint import save_checkpoint
 from groundling.training.config import TrainConfig, to_json
@@ -20,7 +23,9 @@ from groundling.training.run import RunDirectory
 ROOMS, TYPES = 30, ["existence", "never_asked", "count"]
 
 
-def probed(path: Path, seed: int, level: float, *, core: int = 256, rooms: str = "same") -> Path:
+def probed(
+    path: Path, seed: int, level: float, *, core: int = 256, rooms: str = "same", **settings: Any
+) -> Path:
     """A run directory as training and probing leave it: about `level` of the answers right."""
     run = RunDirectory(path)
     run.probe.mkdir(parents=True)
@@ -34,7 +39,8 @@ def probed(path: Path, seed: int, level: float, *, core: int = 256, rooms: str =
         for place, kind in enumerate(TYPES)
         if asked[:, place].any()
     }
-    results = {"rows": {"agent": rows}, "rooms": rooms, "frames": 100}
+    protocol = dataclasses.asdict(ProbeSettings(**settings))
+    results = {"rows": {"agent": rows}, "rooms": rooms, "frames": 100, "settings": protocol}
     run.results().write_text(json.dumps(results))
     counts = {"asked": torch.from_numpy(asked), "right": {"agent": torch.from_numpy(right)}}
     save_checkpoint(run.by_room(), {"types": TYPES, **counts})
@@ -89,6 +95,10 @@ def test_what_cannot_be_compared_is_refused(study: list[Path], tmp_path: Path) -
     elsewhere = probed(tmp_path / "elsewhere", 0, 0.5, rooms="others")
     with pytest.raises(ValueError, match="asked about other rooms"):
         compare([study[0], elsewhere])
+    for place, settings in enumerate([{"passes": 1}, {"decoders": ("linear", "mlp")}]):
+        otherwise = probed(tmp_path / f"otherwise-{place}", 0, 0.5, **settings)
+        with pytest.raises(ValueError, match="probed with another decoder"):
+            compare([study[0], otherwise])
     with pytest.raises(ValueError, match="named twice"):
         compare([study[0], study[0]])
     with pytest.raises(ValueError, match="needs two runs"):

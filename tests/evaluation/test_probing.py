@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.vocabulary import VOCABULARY
-from groundling.evaluation import fitting
+from groundling.evaluation import fitting, probing
 from groundling.evaluation.examples import Examples
 from groundling.evaluation.probing import check_splits, load_probe, probe_run
 from groundling.evaluation.protocol import ProbeSettings
@@ -86,6 +87,7 @@ def test_every_row_is_there_and_the_sceptics_questions_have_answers(run: RunDire
     ]
     assert set(results["control_task"]) == set(results["rows"]["agent"])
     assert results["held_out"]["strength"] == 1
+    assert list(results["held_out"]["familiar"]) == list(results["held_out"]["held_out"])
     assert set(results["held_out"]["held_out"]) <= {
         "attribute_colour",
         "attribute_shape",
@@ -160,6 +162,23 @@ def test_an_agent_that_never_met_some_combinations_is_asked_about_them_elsewhere
     results = probed(run, settings, keep=False)
     assert results["held_out"]["strength"] == 2
     assert results["held_out"]["held_out"]
+
+
+def test_a_run_that_cannot_be_written_is_told_before_anything_is_walked(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
+    shutil.rmtree(copy.probe, ignore_errors=True)
+    copy.probe.touch()
+    monkeypatch.setattr(probing, "collect_examples", None)
+    with pytest.raises(ValueError, match="cannot be written"):
+        probed(copy, TINY)
+
+
+def test_what_is_no_run_gets_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no run"):
+        probe_run(tmp_path / "nothing", TINY)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rooms_shared_between_fitting_and_scoring_are_found() -> None:

@@ -149,6 +149,11 @@ def test_the_page_opens_in_a_browser(
         assert len(shot.convert("L").getcolors() or []) > 20
 
 
+def test_a_page_is_no_directory(run: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a directory; expected a file"):
+        write_report(run.path, output=tmp_path)
+
+
 def test_the_film_of_a_run_has_a_frame_for_every_step(run: RunDirectory) -> None:
     write_report(run.path)
     with Image.open(run.media / "episode.gif") as film:

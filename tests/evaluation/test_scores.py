@@ -91,5 +91,7 @@ def test_rooms_are_counted_one_by_one() -> None:
     questions = asked(type=[0, 0, 1, 1], answerable=[True, True, True, False])
     room = np.array([0, 2, 2, 2])
     answers = words(1, 0, 1, 1)
-    assert right_by_room(questions, answers, ["a", "b"], room).tolist() == [[1, 0], [0, 0], [0, 1]]
-    assert asked_by_room(questions, ["a", "b"], room).tolist() == [[1, 0], [0, 0], [1, 1]]
+    right = right_by_room(questions, answers, ["a", "b"], room, rooms=4)
+    assert right.tolist() == [[1, 0], [0, 0], [0, 1], [0, 0]]
+    asked_of = asked_by_room(questions, ["a", "b"], room, rooms=4)
+    assert asked_of.tolist() == [[1, 0], [0, 0], [1, 1], [0, 0]]
