@@ -4,9 +4,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from groundling.training.metrics import Row
 
@@ -44,14 +43,28 @@ def learning_curve(metrics: Sequence[Row], returns: Any) -> bytes:
     axes.set_ylabel("episode return")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
+
+
+def probe_overview(probe: Any) -> bytes:
+    """What probing found on one picture: by question type, and by steps since seen."""
+    figure = Figure(figsize=(9.6, 6.6), dpi=144, layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=(3.6, 3.0))
+    _draw_bars(halves[0], probe)
+    _draw_steps(halves[1], probe["steps_since_seen"], "steps since it was seen")
+    return png(figure)
 
 
 def accuracy_bars(probe: Any) -> bytes:
     """Accuracy on answerable questions, a group of bars for each question type."""
+    figure = Figure(figsize=(9.6, 3.6), dpi=144, layout="constrained")
+    _draw_bars(figure, probe)
+    return png(figure)
+
+
+def _draw_bars(figure: FigureBase, probe: Any) -> None:
     rows = {name: scores for name, scores in probe["rows"].items() if _is_main(name)}
     types = list(rows["agent"])
-    figure = Figure(figsize=(9.6, 3.6), dpi=144, layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(rows)
     for index, (name, scores) in enumerate(rows.items()):
@@ -71,7 +84,6 @@ def accuracy_bars(probe: Any) -> bytes:
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy, answerable")
     figure.legend(loc="outside upper center", frameon=False, ncols=5, fontsize=8)
-    return _png(figure)
 
 
 def _whiskers(
@@ -94,11 +106,21 @@ def accuracy_against_steps(table: Any, axis: str) -> bytes | None:
     Returns:
         None if no such question was asked.
     """
-    panels = [kind for kind in MEMORY_TYPES if kind in table["agent"]]
-    if not panels:
+    if not _panels(table):
         return None
-    rows = [name for name in table if _is_main(name) and panels[0] in table[name]]
     figure = Figure(figsize=(9.6, 3.0), dpi=144, layout="constrained")
+    _draw_steps(figure, table, axis)
+    return png(figure)
+
+
+def _panels(table: Any) -> list[str]:
+    return [kind for kind in MEMORY_TYPES if kind in table["agent"]]
+
+
+def _draw_steps(figure: FigureBase, table: Any, axis: str) -> None:
+    if not (panels := _panels(table)):
+        return
+    rows = [name for name in table if _is_main(name) and panels[0] in table[name]]
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, kind in zip(grid, panels, strict=True):
         for name in rows:
@@ -120,7 +142,6 @@ def accuracy_against_steps(table: Any, axis: str) -> bytes | None:
         fontsize=8,
         frameon=False,
     )
-    return _png(figure)
 
 
 def comparison_dots(comparison: Any) -> bytes:
@@ -142,7 +163,7 @@ def comparison_dots(comparison: Any) -> bytes:
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy, answerable")
     figure.legend(loc="outside upper center", frameon=False, ncols=6, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _is_main(name: str) -> bool:
@@ -157,13 +178,10 @@ def _colour(name: str, among: Sequence[str]) -> str:
     return MORE[others.index(name) % len(MORE)]
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG, its axes without a frame."""
     for axes in figure.axes:
-        _plain(axes)
+        axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)

@@ -13,6 +13,7 @@ import torch
 import torch.multiprocessing
 from torch.multiprocessing import TimeoutError as NotYet
 
+from groundling.agents.probe import DecoderName
 from groundling.envs.questions import Questions
 from groundling.evaluation.controls import AGENT, Row, answers_by_type, lesson_of, reading_of
 from groundling.evaluation.decoding import Fit, Lessons, updates_of
@@ -89,6 +90,10 @@ class Bench:
     @cached_property
     def _known_answers(self) -> dict[int, Any]:
         return answers_by_type(self.train.questions)
+
+
+LONGEST_FIRST: tuple[DecoderName, ...] = ("lstm", "mlp", "linear")
+"""Decoders by how long a fit takes."""
 
 
 def answer_rows(
@@ -184,8 +189,10 @@ def _side_by_side(
     # Threads and the locks they hold do not survive a fork.
     context = torch.multiprocessing.get_context("spawn")
     made = context.Value("q", 0)
+    # The longest first, so that in the end no process waits long for another.
+    longest_first = sorted(rows, key=lambda row: LONGEST_FIRST.index(row.decoder))
     with context.Pool(workers, _begin_work, (bench, made)) as pool:
-        answered = pool.imap_unordered(_work, rows)
+        answered = pool.imap_unordered(_work, longest_first)
         for _ in rows:
             while True:
                 try:

@@ -152,7 +152,7 @@ class Runner:
             if self._stopping.is_set():
                 return STOPPED
             process = subprocess.Popen(
-                [sys.executable, "-m", "groundling.cli", *words],
+                [sys.executable, "-m", "groundling", *words],
                 stdout=log,
                 stderr=log,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -37,6 +37,7 @@ from groundling.evaluation.controls import (
 )
 from groundling.evaluation.decoding import make_probe
 from groundling.evaluation.examples import Examples, Walk, collect_examples
+from groundling.evaluation.figures import probe_overview
 from groundling.evaluation.fitting import Answered, Bench, answer_rows
 from groundling.evaluation.observed import ObservationCode
 from groundling.evaluation.protocol import ProbeSettings, digest, weights_digest
@@ -51,7 +52,13 @@ from groundling.evaluation.scores import (
 from groundling.training.checkpoint import load_checkpoint, save_checkpoint
 from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.environments import make_environment
-from groundling.training.run import RunDirectory, load_agent, resolve_device, write_text
+from groundling.training.run import (
+    RunDirectory,
+    load_agent,
+    resolve_device,
+    write_bytes,
+    write_text,
+)
 from groundling.training.seeds import Purpose
 
 TEST, NOVEL = "test", "novel"
@@ -68,9 +75,9 @@ def probe_run(
     keep: bool = True,
     show_progress: bool = True,
 ) -> dict[str, Any]:
-    """Questions a run's frozen agent; writes `probe/results.json` and the fitted decoder.
+    """Questions a run's frozen agent; writes `probe/results.json`, `.png`, and the fitted decoder.
 
-    Of an earlier snapshot, only `probe/results-FRAMES.json`.
+    Of an earlier snapshot, only `probe/results-FRAMES.json` and `.png`.
 
     Args:
         run_dir: of the run.
@@ -108,6 +115,7 @@ def probe_run(
         _save_probe(run, weights, settings)
     results = sitting.about() | _tables(bench, rows, answered, sitting.types)
     save_checkpoint(run.by_room(frames), _by_room(bench, rows, answered, sitting.types))
+    write_bytes(run.picture(frames), probe_overview(results))
     write_text(run.results(frames), json.dumps(results, indent=2) + "\n")
     return results
 

@@ -123,9 +123,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["words"] = lambda name: name.replace("_", " ")
-    environment.filters["share"] = lambda value: (
-        "–" if value is None else f"{round(value, 2) + 0.0:.2f}"
-    )
+    environment.filters["share"] = _share
     return environment.get_template("report.html")
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from groundling.evaluation.figures import png
 from groundling.evaluation.statistics import difference
-from groundling.training.run import write_text
+from groundling.training.run import write_bytes, write_text
 
 REFERENCE = "simcore"
 """The variant that the others are held against."""
@@ -201,7 +201,6 @@ def draw(results: dict[str, Any], file: Path) -> None:
         axes.set_yticks(range(len(variants)), variants)
         axes.set_xlim(0, 1)
         axes.set_title(_spaced(kind), fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()
     names = axes.get_legend_handles_labels()
     figure.legend(*names, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
@@ -237,7 +236,6 @@ def draw_curve(results: dict[str, Any], file: Path) -> None:
         axes.set_ylim(0, 1)
         axes.set_xlim(left=0)
         axes.set_title(_spaced(kind), fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("million frames", fontsize=9)
     names = axes.get_legend_handles_labels()
     figure.legend(*names, loc="outside right center", fontsize=8, frameon=False)
@@ -268,7 +266,6 @@ def draw_ages(results: dict[str, Any], file: Path) -> None:
                 axes.plot(ages, [scores[age] for age in ages], "o", color=line.get_color(), ms=3)
         axes.set_ylim(0, 1)
         axes.set_title(_spaced(kind), fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("steps since it was seen", fontsize=9)
     names = axes.get_legend_handles_labels()
     figure.legend(*names, loc="outside right center", fontsize=8, frameon=False)
@@ -277,7 +274,7 @@ def draw_ages(results: dict[str, Any], file: Path) -> None:
 
 def _save(figure: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(file))
+    write_bytes(file, png(figure))
 
 
 def _by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:

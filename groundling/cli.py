@@ -143,7 +143,3 @@ def _commands() -> str:
         f"  {name:10} {(command.__doc__ or '').splitlines()[0]}"
         for name, command in COMMANDS.items()
     )
-
-
-if __name__ == "__main__":
-    main()

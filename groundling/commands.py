@@ -80,7 +80,8 @@ def probe(
             for name, scores in results["rows"].items()
         }
         _print_scores("answerable questions", columns)
-        print(f"written: {RunDirectory(run).results(frames)}")
+        directory = RunDirectory(run)
+        print(f"written: {directory.results(frames)}, {directory.picture(frames).name}")
 
 
 def _cores() -> int:

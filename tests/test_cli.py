@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "arguments", [["--help"], ["train", "--help"], ["train", "demo", "--help"]]
 )
 def test_help_is_there_at_once(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "groundling.cli", *arguments]
+    command = [sys.executable, "-m", "groundling", *arguments]
     subprocess.run(command, check=True, capture_output=True)  # byte code and disk cache
     started = time.perf_counter()
     shown = subprocess.run(command, check=True, capture_output=True, text=True)

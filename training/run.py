@@ -46,6 +46,10 @@ class RunDirectory:
         """What probing found: of the latest checkpoint, or of a snapshot."""
         return self.probe / ("results.json" if frames is None else f"results-{frames}.json")
 
+    def picture(self, frames: int | None = None) -> Path:
+        """`results`, drawn."""
+        return self.results(frames).with_suffix(".png")
+
     def by_room(self, frames: int | None = None) -> Path:
         """Right answers by room, beside `results`, for comparisons."""
         return self.probe / ("by-room.pt" if frames is None else f"by-room-{frames}.pt")
@@ -152,9 +156,14 @@ class RunDirectory:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it: never half a file."""
+    """Writes a text file: see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it: never half a file."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     os.replace(temporary, path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.vocabulary import VOCABULARY
@@ -50,6 +51,7 @@ def probed(run: RunDirectory, settings: ProbeSettings, **options: object) -> dic
 
 def test_probing_leaves_results_a_decoder_and_the_agent_as_it_was(run: RunDirectory) -> None:
     before = run.checkpoint.read_bytes()
+    run.picture().unlink(missing_ok=True)
     results = probed(run, TINY, keep=False)
     assert run.checkpoint.read_bytes() == before
     assert json.loads(run.results().read_text()) == json.loads(json.dumps(results))
@@ -65,6 +67,9 @@ def test_probing_leaves_results_a_decoder_and_the_agent_as_it_was(run: RunDirect
     assert not (run.probe / "kept").exists()
     agent, _ = load_agent(run.path)
     assert load_probe(run, agent, len(VOCABULARY)) is not None
+    with Image.open(run.picture()) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 500
 
 
 def test_every_row_is_there_and_the_sceptics_questions_have_answers(run: RunDirectory) -> None:
