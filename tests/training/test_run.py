@@ -161,7 +161,7 @@ def test_a_directory_that_cannot_be_written_is_refused(config, tmp_path, kind):
     assert (tmp_path / "file").read_text() == "a file"
 
 
-@pytest.mark.parametrize("failing", ["mkdir", "write_text"])
+@pytest.mark.parametrize("failing", ["mkdir", "write_bytes"])
 def test_a_read_only_run_directory_is_refused(config, tmp_path, monkeypatch, failing):
     def refuse(*arguments, **keywords):
         raise PermissionError(13, "Permission denied")
