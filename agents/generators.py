@@ -28,8 +28,14 @@ def named_generator(seed: int, name: str, device: torch.device | str = "cpu") ->
 def initialised_by(seed: int, name: str) -> Iterator[None]:
     """Modules built inside draw their initial weights from the generator of that name.
 
-    The global generator is left exactly as it was found.
+    The global generator is left exactly as it was found. One thread alone computes: the last bits
+    of an orthogonal matrix depend on how many there are, and a run's weights must not.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(named_seed(seed, name))
-        yield
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(named_seed(seed, name))
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from groundling.agents.cores import FORGET_BIAS, CoreState, LSTMCore
+from groundling.agents.generators import initialised_by
 
 FEATURES, FLAGS, CORE = 3, 2, 4
 INPUT = FEATURES + FLAGS
@@ -143,3 +144,18 @@ def test_the_belief_is_hidden_and_cell_side_by_side():
     assert state.belief.tolist() == [[1.0, 2.0, 3.0, 4.0]]
     assert state.belief.requires_grad
     assert not state.detach().belief.requires_grad
+
+
+def test_initial_weights_do_not_depend_on_how_many_threads_there_are() -> None:
+    threads = torch.get_num_threads()
+    cores = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            with initialised_by(0, "core"):
+                cores.append(LSTMCore(128, 5, 256))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    one, other = (core.from_hidden.weight for core in cores)
+    assert torch.equal(one, other)
