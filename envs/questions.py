@@ -87,6 +87,15 @@ class Questions:
         return vocabulary.decode(self.answer[position : position + 1])
 
 
+def tokens_of(text: str, vocabulary: Vocabulary = VOCABULARY) -> list[int]:
+    """Give the word ids of a typed question, padded; capitals and a blank before "?" are free.
+
+    Raises ValueError, naming the nearest known word, for a word that is not known, and for a text
+    that is too long.
+    """
+    return vocabulary.encode(text.lower().replace("?", " ?"), QUESTION_LENGTH)
+
+
 def concatenate(parts: Sequence[Questions]) -> Questions:
     """Join questions in the order given; `world` is kept as it is in each part.
 
@@ -114,6 +123,17 @@ class QuestionSource(Protocol):
 
     def ask(self, generator: np.random.Generator) -> Questions:
         """Draw questions about the worlds as they now stand; changes nothing but the generator."""
+
+
+@runtime_checkable
+class TypedQuestions(QuestionSource, Protocol):
+    """A source that understands questions somebody types."""
+
+    def typed_question(self, text: str) -> Questions:
+        """Give a question in words about each world that admits it, at most once for each.
+
+        Raises ValueError, saying what would be understood, if it cannot be asked.
+        """
 
 
 @runtime_checkable

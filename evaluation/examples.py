@@ -201,7 +201,7 @@ def _collect(
         consults_oracle=purpose in SCORED,
     )
     with progress(f"rooms for {purpose}", which.rooms, shown=shown) as advance:
-        for row in _through_rooms(steps, which.rooms, advance):
+        for row in through_rooms(steps, which.rooms, advance):
             interview.attend(row)
     environment.close()
     if not interview.asked:
@@ -212,7 +212,7 @@ def _collect(
     return interview.examples()
 
 
-def _through_rooms(steps: Iterator[Rows], rooms: int, advance: Advance) -> Iterator[Rows]:
+def through_rooms(steps: Iterator[Rows], rooms: int, advance: Advance) -> Iterator[Rows]:
     """The rows of a walk until `rooms` rooms have been entered and those before them left."""
     entered = 0
     for row in steps:

@@ -59,7 +59,7 @@ def score_types(
             continue
         table[name] = {
             "answerable": float(right[answerable].mean()),
-            "interval": _interval(right[answerable], room[answerable]),
+            "interval": share_interval(right[answerable], room[answerable]),
             "balanced": balanced_accuracy(right[answerable], questions.answer[answerable]),
             "answerable_questions": int(answerable.sum()),
             "all": float(right[of_type].mean()),
@@ -67,7 +67,7 @@ def score_types(
         }
         if unanswerable.any():
             table[name]["unanswerable"] = float(right[unanswerable].mean())
-            table[name]["unanswerable_interval"] = _interval(
+            table[name]["unanswerable_interval"] = share_interval(
                 right[unanswerable], room[unanswerable]
             )
         if (gained := _bits(answers, baseline)) is not None:
@@ -82,8 +82,9 @@ def _bits(answers: Answers, baseline: Answers | None) -> NDArray[np.float32] | N
     return np.asarray((answers.log_right - baseline.log_right) / np.log(2))
 
 
-def _interval(right: NDArray[np.bool_], room: NDArray[np.int64]) -> list[float] | None:
-    """95 % interval of a share, or None if all questions are about one room."""
+def share_interval(right: NDArray[np.bool_], room: NDArray[np.int64]) -> list[float] | None:
+    """95 % interval of the share of right ones, [N]; rooms [N] are the independent units. None if
+    all are of one room."""
     rooms, which = np.unique(room, return_inverse=True)
     if len(rooms) < 2:
         return None

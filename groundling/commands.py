@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import tyro
 
+from groundling.ask import ask
 from groundling.envs.errors import UserError
 from groundling.training.config import EnvironmentConfig
 
@@ -304,6 +305,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "report": report,
     "watch": watch,
+    "ask": ask,
     "envs": envs,
     "bench": bench,
     "doctor": doctor,

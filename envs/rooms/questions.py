@@ -86,7 +86,6 @@ def sample_questions(world: World, options: Preset, generator: np.random.Generat
             f"questions can count up to {len(NUMBERS) - 1} objects, "
             f"but the rooms have space for {world.objects.shape[1]}"
         )
-    language = language_of(tuple(options.shape_names), tuple(options.colour_names))
     drawn = _draw_questions(
         world.cells,
         world.seen_at,
@@ -99,7 +98,19 @@ def sample_questions(world: World, options: Preset, generator: np.random.Generat
         int(generator.integers(2**63)),
     )
     rooms, types = np.nonzero(drawn[:, :, ASKED])
-    drawn = drawn[rooms, types]
+    return as_questions(world, options, rooms, types, drawn[rooms, types])
+
+
+def as_questions(
+    world: World,
+    options: Preset,
+    rooms: NDArray[np.intp],
+    types: NDArray[np.intp],
+    drawn: NDArray[np.int64],
+) -> Questions:
+    """Put judged questions into words: of rooms [N] and types [N], as rows [N, 8] (columns ANSWER
+    to STEPS)."""
+    language = language_of(tuple(options.shape_names), tuple(options.colour_names))
     arguments = drawn[:, [FIRST, SECOND]]
     return Questions(
         world=rooms,
@@ -165,15 +176,31 @@ def _draw_questions(
             chosen = _choose(candidates[:found, ANSWER], family, state)
             if chosen < 0:
                 continue
-            question = candidates[chosen]
-            answerable, steps = _judge(
-                family, asked, question, cells[room], seen_at[room], present, kinds, ages
+            drawn[room, number] = judge(
+                family, asked, candidates[chosen], cells[room], seen_at[room], present, kinds, ages
             )
-            drawn[room, number, :5] = question
-            drawn[room, number, ASKED] = True
-            drawn[room, number, ANSWERABLE] = answerable
-            drawn[room, number, STEPS] = steps if answerable else NOT_SEEN
     return drawn
+
+
+@numba.njit(cache=True)
+def judge(
+    family: int,
+    asked: int,
+    question: NDArray[np.int64],
+    cells: NDArray[np.uint8],
+    seen_at: NDArray[np.int16],
+    objects: NDArray[np.uint8],
+    kinds: NDArray[np.int64],
+    ages: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Give a candidate question of one room, judged: the columns ANSWER to STEPS."""
+    answerable, steps = _judge(family, asked, question, cells, seen_at, objects, kinds, ages)
+    judged = np.empty(8, np.int64)
+    judged[:5] = question
+    judged[ASKED] = True
+    judged[ANSWERABLE] = answerable
+    judged[STEPS] = steps if answerable else NOT_SEEN
+    return judged
 
 
 @numba.njit(cache=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from groundling.envs.rooms.glyphs import RGB, SUPERSAMPLING, glyph
+from groundling.envs.rooms.glyphs import PALETTE, RGB, SUPERSAMPLING, glyph
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, HIDDEN, SIZE, WALL, WHAT, World
 
@@ -54,25 +54,34 @@ def draw_room(
 
 
 def describe_room(world: World, room: int, options: RoomsOptions) -> str:
-    """Draw one room in letters: `#` wall, `.` floor that is seen now, `>v<^` the agent.
+    """Draw one room in letters, with ANSI escape sequences for colours: `#` wall, `.` floor that is
+    seen now, `>v<^` the agent.
 
-    Objects are letters, explained below the map, each with a `*` if it has been reached.
+    Objects are letters in their colours, explained below the map, each with a `*` if it has been
+    reached.
     """
     inside = _inside(options)
     corner = options.margin - 1
     walls = world.cells[room][inside][..., WHAT] == WALL
     seen = world.seen_at[room][inside] == world.elapsed[room]
-    letters = np.where(walls, "#", np.where(seen, ".", " "))
+    letters = np.where(walls, "#", np.where(seen, ".", " ")).astype(object)
     legend = []
     for number in range(world.object_count[room]):
         row, column, shape, colour, size = world.objects[room, number].tolist()
-        letter = chr(ord("a") + number)
-        letters[row - corner, column - corner] = letter
         words = (options.size_names[size], options.colour_names[colour], options.shape_names[shape])
+        letter = _inked(chr(ord("a") + number), PALETTE[options.colour_names[colour]])
+        letters[row - corner, column - corner] = letter
         legend.append(f"{letter} {' '.join(words)}{' *' if world.reached[room, number] else ''}")
     row, column, direction = world.agent[room].tolist()
     letters[row - corner, column - corner] = ">v<^"[direction]
-    return "\n".join(["".join(line) for line in letters] + legend)
+    return "\n".join([" ".join(line) for line in letters] + legend)
+
+
+def _inked(letter: str, colour: RGB) -> str:
+    """A bold letter in a colour, on paper so that black can be read as well as white."""
+    red, green, blue = colour
+    paper = (70, 74, 86) if sum(colour) > 380 else (236, 236, 240)
+    return f"\033[1;38;2;{red};{green};{blue};48;2;{';'.join(map(str, paper))}m{letter}\033[0m"
 
 
 def _inside(options: RoomsOptions) -> tuple[slice, slice]:

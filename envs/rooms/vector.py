@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from groundling.envs.maps import NEVER_SEEN, Maps
 from groundling.envs.questions import Questions
 from groundling.envs.rooms.explorer import explorer_actions
 from groundling.envs.rooms.kernels import (
@@ -36,7 +37,9 @@ from groundling.envs.rooms.single import (
     check_seed,
     observation_space_of,
 )
+from groundling.envs.rooms.typed import typed_question
 from groundling.envs.rooms.wording import QUESTION_TYPES
+from groundling.envs.rooms.world import COLOUR, FLOOR, NEVER, WHAT
 from groundling.envs.vocabulary import VOCABULARY, Vocabulary
 
 Observation = dict[str, NDArray[Any]]
@@ -154,6 +157,30 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def ask(self, generator: np.random.Generator) -> Questions:
         """Give questions about the rooms as they are now, with the oracle's answers."""
         return sample_questions(self.world, self.rooms, generator)
+
+    def typed_question(self, text: str) -> Questions:
+        """Give a question in words, judged, about each room that admits it (`rooms/typed.py`)."""
+        return typed_question(self.world, self.rooms, text)
+
+    @property
+    def map_codes(self) -> tuple[int, int]:
+        """Give the number of kinds (floor, wall, each shape) and of colours (none, each)."""
+        return 2 + len(self.rooms.shape_names), 1 + len(self.rooms.colour_names)
+
+    def draw_maps(self) -> Maps:
+        """Draw the rooms as they are now, without the walls around them."""
+        inside = slice(self.rooms.margin, self.rooms.margin + self.rooms.size)
+        cells = self.world.cells[:, inside, inside].astype(np.int64)
+        seen_at = self.world.seen_at[:, inside, inside].astype(np.int64)
+        elapsed = self.world.elapsed[:, None, None]
+        row, column = (self.world.agent[:, :2].astype(np.int64) - self.rooms.margin).T
+        return Maps(
+            kind=cells[..., WHAT] - FLOOR,
+            colour=cells[..., COLOUR],
+            age=np.where(seen_at == NEVER, NEVER_SEEN, elapsed - seen_at),
+            place=row * self.rooms.size + column,
+            heading=self.world.agent[:, 2].astype(np.int64),
+        )
 
     def guess(self, questions: Questions, generator: np.random.Generator) -> NDArray[np.int64]:
         """Answer questions about the rooms as they are now from all that was sensed: words [N]."""

@@ -19,8 +19,8 @@ from groundling.evaluation.examples import (
     Examples,
     Interview,
     Walk,
-    _through_rooms,
     collect_examples,
+    through_rooms,
 )
 from groundling.evaluation.observed import ObservationCode
 from groundling.evaluation.protocol import ProbeSettings
@@ -112,7 +112,7 @@ def test_walks_end_with_the_last_room_that_was_wanted(rooms: int, rows: int) -> 
         progress.append(done)
 
     steps = [
-        int(row.observation["step"][0]) for row in _through_rooms(Clock().rows(100), rooms, advance)
+        int(row.observation["step"][0]) for row in through_rooms(Clock().rows(100), rooms, advance)
     ]
     assert steps == list(range(rows))
     assert progress == sorted(progress)

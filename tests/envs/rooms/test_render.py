@@ -1,10 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 
 from groundling.envs.rooms.glyphs import GLYPHS, PALETTE, glyph
 from groundling.envs.rooms.render import describe_room, draw_room
 from groundling.envs.rooms.vector import RoomsVectorEnv
-from groundling.envs.rooms.world import COLUMN, ROW
+from groundling.envs.rooms.world import COLUMN, OBJECT_COLOUR, ROW
 from groundling.envs.vocabulary import COLOURS, SHAPES
 
 
@@ -55,9 +57,11 @@ def test_a_map_in_letters():
     env.world.reached[0, 0] = True
     (text,) = env.render()
     assert text == describe_room(env.world, 0, env.rooms)
-    lines = text.splitlines()
-    assert [len(line) for line in lines[:6]] == [6] * 6
-    assert lines[0] == lines[5] == "######"
+    name = env.rooms.colour_names[env.world.objects[0, 0, OBJECT_COLOUR]]
+    assert f"38;2;{';'.join(map(str, PALETTE[name]))};" in text.splitlines()[6]
+    lines = re.sub(r"\033\[[0-9;]*m", "", text).splitlines()
+    assert [len(line) for line in lines[:6]] == [11] * 6
+    assert lines[0] == lines[5] == "# # # # # #"
     picture = "".join(lines[:6])
     assert sum(picture.count(letter) for letter in ">v<^") == 1
     assert picture.count("a") == picture.count("b") == 1

@@ -1,0 +1,416 @@
+"""The mind's eye: the whole room, decoded from what an agent remembers.
+
+A decoder draws, from the belief alone, what stands in every cell, where the agent is and where it
+looks. It is fitted and scored in rooms no agent was trained in, beside the untrained agent and the
+prior (what stands in this cell on average).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from groundling.agents.agent import Agent
+from groundling.agents.generators import initialised_by, named_generator, named_seed
+from groundling.envs.errors import UserError
+from groundling.envs.maps import HEADINGS, NEVER_SEEN, Maps, MapSource
+from groundling.evaluation.controls import AGENT, UNTRAINED
+from groundling.evaluation.examples import ROOMS_AT_ONCE, through_rooms
+from groundling.evaluation.scores import share_interval
+from groundling.evaluation.walks import Reader, by_explorer, walk
+from groundling.training.config import EnvironmentConfig
+from groundling.training.environments import make_environment
+from groundling.training.progress import progress
+from groundling.training.run import RunDirectory, load_agent, resolve_device
+from groundling.training.seeds import Purpose, environment_seed
+
+AGES = (0, 1, 5, 10, 20)
+"""Steps since a cell was seen at which a new group begins; 0 is in view."""
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How the map probe is fitted."""
+
+    rooms: int = 8_000
+    """Distinct rooms the decoder is fitted on."""
+    validation_rooms: int = 500
+    """Distinct rooms that decide which pass is kept."""
+    test_rooms: int = 2_000
+    """Distinct rooms the tables are scored on."""
+    draw_every: int = 8
+    """Steps between two maps, on average."""
+    size: int = 512
+    """Width of the decoder."""
+    passes: int = 3
+    """Passes over the maps, at the most; one that brings nothing is the last."""
+    batch: int = 64
+    """Maps per update."""
+    learning_rate: float = 1e-3
+    """Adam's step size; it falls to 0 along a cosine."""
+    seed: int = 0
+    """Of the decoder's weights, and of the moments."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """S moments of walks: what was there, and what the agents made of it."""
+
+    maps: Maps
+    room: NDArray[np.int64]
+    """[S]: which room, counted from 0 in the order they were entered."""
+    beliefs: Mapping[str, Tensor]
+    """[S, belief size] float16 by agent."""
+
+
+class MapDecoder(nn.Module):
+    """From a belief to a map.
+
+    Args:
+        belief_size: numbers of a belief.
+        cells: of a map.
+        kinds, colours: that a map tells apart.
+        size: width.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, belief_size: int, cells: int, kinds: int, colours: int, size: int) -> None:
+        super().__init__()
+        self.cells = cells
+        self.read = nn.Sequential(
+            nn.Linear(belief_size, size),
+            nn.LayerNorm(size),
+            nn.ReLU(),
+            nn.Linear(size, size),
+            nn.ReLU(),
+        )
+        self.kind = nn.Linear(size, cells * kinds)
+        self.colour = nn.Linear(size, cells * colours)
+        self.place = nn.Linear(size, cells)
+        self.heading = nn.Linear(size, HEADINGS)
+        self.register_buffer("mean", torch.zeros(belief_size))
+        self.register_buffer("scale", torch.ones(belief_size))
+
+    def forward(self, belief: Tensor) -> "Drawing":
+        """Log-probabilities of everything that is on a map, from beliefs [N, belief_size]."""
+        # Detached: what is asked of a memory never teaches it.
+        read = self.read((belief.detach() - self.mean) / self.scale)
+        return Drawing(
+            torch.log_softmax(self.kind(read).unflatten(-1, (self.cells, -1)), -1),
+            torch.log_softmax(self.colour(read).unflatten(-1, (self.cells, -1)), -1),
+            torch.log_softmax(self.place(read), -1),
+            torch.log_softmax(self.heading(read), -1),
+        )
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Log-probabilities in nats of what is on N maps."""
+
+    kind: Tensor
+    """[N, cells, kinds]."""
+    colour: Tensor
+    """[N, cells, colours]."""
+    place: Tensor
+    """[N, cells]."""
+    heading: Tensor
+    """[N, 4]."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Maps as tensors, cells in a row: N of them."""
+
+    kind: Tensor
+    """[N, cells] int64."""
+    colour: Tensor
+    """[N, cells] int64."""
+    place: Tensor
+    """[N] int64."""
+    heading: Tensor
+    """[N] int64."""
+
+    def __getitem__(self, chosen: Tensor) -> "Targets":
+        """Some of them."""
+        return Targets(
+            **{field.name: getattr(self, field.name)[chosen] for field in dataclasses.fields(self)}
+        )
+
+
+def targets_of(maps: Maps, device: torch.device) -> Targets:
+    """The maps as a decoder is asked for them."""
+
+    def tensor(values: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    return Targets(
+        tensor(maps.kind).flatten(1),
+        tensor(maps.colour).flatten(1),
+        tensor(maps.place),
+        tensor(maps.heading),
+    )
+
+
+def map_loss(drawing: Drawing, targets: Targets) -> Tensor:
+    """Nats of whole maps, place and heading included, [N]."""
+    cells = log_probability_of_cells(drawing, targets).sum(-1)
+    place = drawing.place.gather(-1, targets.place[:, None])[:, 0]
+    heading = drawing.heading.gather(-1, targets.heading[:, None])[:, 0]
+    return -(cells + place + heading)
+
+
+def log_probability_of_cells(drawing: Drawing, targets: Targets) -> Tensor:
+    """Log-probability of what truly is in each cell, kind and colour, [N, cells] in nats."""
+    kind = drawing.kind.gather(-1, targets.kind[..., None])[..., 0]
+    colour = drawing.colour.gather(-1, targets.colour[..., None])[..., 0]
+    return kind + colour
+
+
+def prior_of(targets: Targets, kinds: int, colours: int) -> Drawing:
+    """One drawing of what is on these maps on average; what never was counts as if once."""
+
+    def logs(values: Tensor, classes: int) -> Tensor:
+        counts = F.one_hot(values, classes).sum(0).float() + 1.0
+        return (counts / counts.sum(-1, keepdim=True)).log()[None]
+
+    return Drawing(
+        logs(targets.kind, kinds),
+        logs(targets.colour, colours),
+        logs(targets.place, targets.kind.shape[1]),
+        logs(targets.heading, HEADINGS),
+    )
+
+
+def collect_moments(
+    agents: Mapping[str, Agent],
+    environment: EnvironmentConfig,
+    purpose: Purpose,
+    rooms: int,
+    settings: MapSettings,
+    *,
+    device: torch.device,
+    shown: bool = True,
+) -> Moments:
+    """Takes all agents along the scripted explorer's walks and draws maps on the way.
+
+    Raises:
+        ValueError: the environment cannot be drawn, or has no explorer.
+    """
+    world = make_environment(environment, num_envs=min(rooms, ROOMS_AT_ONCE))
+    source = world.unwrapped
+    if not isinstance(source, MapSource):
+        raise UserError(
+            f"{environment.id} draws no maps; expected an environment that implements "
+            "groundling.envs.maps.MapSource"
+        )
+    readers = {name: Reader(agent, world.num_envs) for name, agent in agents.items()}
+    generator = np.random.default_rng(named_seed(settings.seed, f"maps {purpose}"))
+    steps = walk(
+        world,
+        seed=environment_seed(purpose),
+        choose=by_explorer(world),
+        readers=tuple(readers.values()),
+        device=device,
+    )
+    maps: list[Maps] = []
+    entered: list[NDArray[np.int64]] = []
+    beliefs: dict[str, list[Tensor]] = {name: [] for name in agents}
+    room = np.full(world.num_envs, -1)
+    with progress(f"maps of {purpose}", rooms, shown=shown) as advance:
+        for row in through_rooms(steps, rooms, advance):
+            starting = row.is_first.cpu().numpy()
+            room[starting] = room.max() + 1 + np.arange(starting.sum())
+            if generator.random() < 1.0 / settings.draw_every:
+                maps.append(source.draw_maps())
+                entered.append(room.copy())
+                for name, reader in readers.items():
+                    beliefs[name].append(reader.state.belief.half())
+    world.close()
+    if not maps:
+        raise UserError(
+            f"draw-every is {settings.draw_every}, so that no map was drawn in {rooms} rooms; "
+            "expected fewer steps than an episode has"
+        )
+    return Moments(
+        Maps(*(np.concatenate(parts) for parts in zip(*maps, strict=True))),
+        np.concatenate(entered),
+        {name: torch.cat(parts) for name, parts in beliefs.items()},
+    )
+
+
+@dataclass(frozen=True)
+class MapFit:
+    """A decoder to be fitted to one agent's beliefs."""
+
+    train: Targets
+    validation: Targets
+    kinds: int
+    colours: int
+    settings: MapSettings
+
+    def run(self, beliefs: Tensor, stopping: Tensor, name: str, *, shown: bool) -> MapDecoder:
+        """The decoder of the pass that draws the validation rooms best.
+
+        Args:
+            beliefs: [S, belief size] of the training moments.
+            stopping: of the validation moments.
+            name: shown beside the progress.
+            shown: whether to show it.
+        """
+        settings = self.settings
+        with initialised_by(settings.seed, "map decoder"):
+            decoder = MapDecoder(
+                beliefs.shape[1], self.train.kind.shape[1], self.kinds, self.colours, settings.size
+            ).to(beliefs.device)
+        spread = beliefs.float().std(0, correction=0)
+        decoder.mean.copy_(beliefs.float().mean(0))
+        decoder.scale.copy_(torch.where(spread > 1e-5, spread, torch.ones_like(spread)))
+        order = named_generator(settings.seed, "order of maps")
+        batches = -(-len(beliefs) // settings.batch)
+        optimiser = torch.optim.Adam(decoder.parameters(), lr=settings.learning_rate, fused=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.passes * batches)
+        best, kept, updates = float("inf"), decoder.state_dict(), 0
+        with progress(f"map of {name}", settings.passes * batches, shown=shown) as advance:
+            for _ in range(settings.passes):
+                shuffled = torch.randperm(len(beliefs), generator=order).to(beliefs.device)
+                for batch in shuffled.split(settings.batch):
+                    optimiser.zero_grad()
+                    map_loss(decoder(beliefs[batch].float()), self.train[batch]).mean().backward()
+                    optimiser.step()
+                    schedule.step()
+                    advance(updates := updates + 1)
+                loss = float(map_loss(draw(decoder, stopping), self.validation).mean())
+                if loss >= best:
+                    break
+                best = loss
+                kept = {key: one.clone() for key, one in decoder.state_dict().items()}
+        decoder.load_state_dict(kept)
+        return decoder.eval()
+
+
+@torch.no_grad()
+def draw(decoder: MapDecoder, beliefs: Tensor) -> Drawing:
+    """The maps of many beliefs, [S, belief size]."""
+    parts = [decoder(some.float()) for some in beliefs.split(4096)]
+    return Drawing(
+        **{
+            field.name: torch.cat([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Drawing)
+        }
+    )
+
+
+def score_map(
+    drawing: Drawing, prior: Drawing, maps: Maps, room: NDArray[np.int64]
+) -> dict[str, Any]:
+    """What N drawings are worth.
+
+    Args:
+        drawing: of N moments, or one for all of them.
+        prior: what "bits" are counted from.
+        maps: the truth.
+        room: [N]; rooms are the independent units.
+
+    Returns:
+        "bits": {age: what was known of a cell beyond the prior, mean in bits}; "things": {age:
+        {"right": share of cells that hold a thing for which kind and colour were drawn right,
+        "interval": 95 %, "cells": how many}}, by steps since the cell was seen, "never" included;
+        "place" and "heading": shares drawn right.
+    """
+    targets = targets_of(maps, drawing.kind.device)
+    number = len(maps.place)
+    gained = log_probability_of_cells(_for_all(drawing, number), targets)
+    gained = gained - log_probability_of_cells(_for_all(prior, number), targets)
+    bits = (gained / np.log(2)).cpu().numpy()
+    kind, colour = drawing.kind.argmax(-1), drawing.colour.argmax(-1)
+    right = ((kind == targets.kind) & (colour == targets.colour)).cpu().numpy()
+    age = maps.age.reshape(number, -1)
+    thing = maps.kind.reshape(number, -1) >= 2
+    of_room = np.broadcast_to(room[:, None], thing.shape)
+    table: dict[str, Any] = {"bits": {}, "things": {}}
+    for label, group in _by_age(age):
+        if group.any():
+            table["bits"][label] = float(bits[group].mean())
+        if (things := group & thing).any():
+            table["things"][label] = {
+                "right": float(right[things].mean()),
+                "interval": share_interval(right[things], of_room[things]),
+                "cells": int(things.sum()),
+            }
+    table["place"] = float((drawing.place.argmax(-1) == targets.place).float().mean())
+    table["heading"] = float((drawing.heading.argmax(-1) == targets.heading).float().mean())
+    return table
+
+
+def _for_all(drawing: Drawing, number: int) -> Drawing:
+    """A drawing of one moment, repeated for all; another as it is."""
+    if len(drawing.place) == number:
+        return drawing
+    return Drawing(
+        **{
+            field.name: getattr(drawing, field.name).expand(
+                number, *getattr(drawing, field.name).shape[1:]
+            )
+            for field in dataclasses.fields(Drawing)
+        }
+    )
+
+
+def _by_age(age: NDArray[np.int64]) -> list[tuple[str, NDArray[np.bool_]]]:
+    groups = [("never", age == NEVER_SEEN)]
+    for start, end in zip(AGES, [*AGES[1:], np.inf], strict=True):
+        last = "+" if end == np.inf else "" if end == start + 1 else f"-{int(end) - 1}"
+        groups.append((f"{start}{last}", (age >= start) & (age < end)))
+    return groups
+
+
+def map_run(
+    run_dir: Path | str,
+    settings: MapSettings | None = None,
+    *,
+    device: str = "cpu",
+    show_progress: bool = True,
+) -> dict[str, Any]:
+    """Fits the map probe to a run and to the same agent before its first update.
+
+    Returns:
+        {"rows": {"agent", "untrained agent", "prior": see `score_map`}, "settings", "frames"}.
+    """
+    settings = settings or MapSettings()
+    run, place = RunDirectory(run_dir), resolve_device(device)
+    agent, config = load_agent(run.path, device=device)
+    agents = {AGENT: agent, UNTRAINED: load_agent(run.path, device=device, untrained=True)[0]}
+    amounts: dict[Purpose, int] = {
+        "probe-train": settings.rooms,
+        "probe-validation": settings.validation_rooms,
+        "probe-test": settings.test_rooms,
+    }
+    train, validation, test = (
+        collect_moments(
+            agents, config.env, purpose, rooms, settings, device=place, shown=show_progress
+        )
+        for purpose, rooms in amounts.items()
+    )
+    world = make_environment(config.env, num_envs=1)
+    kinds, colours = world.unwrapped.map_codes  # type: ignore[attr-defined]
+    world.close()
+    fit = MapFit(
+        targets_of(train.maps, place), targets_of(validation.maps, place), kinds, colours, settings
+    )
+    prior = prior_of(fit.train, kinds, colours)
+    rows = {}
+    for name in agents:
+        decoder = fit.run(train.beliefs[name], validation.beliefs[name], name, shown=show_progress)
+        drawing = draw(decoder, test.beliefs[name])
+        rows[name] = score_map(drawing, prior, test.maps, test.room)
+    rows["prior"] = score_map(_for_all(prior, len(test.room)), prior, test.maps, test.room)
+    return {"rows": rows, "settings": dataclasses.asdict(settings)}
