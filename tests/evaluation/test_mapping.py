@@ -14,6 +14,7 @@ from groundling.envs.maps import NEVER_SEEN, Maps
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.world import NEVER
+from groundling.evaluation import mapping
 from groundling.evaluation.mapping import (
     Drawing,
     MapFit,
@@ -100,27 +101,28 @@ def test_nothing_is_drawn_from_noise(maps: list[Maps]) -> None:
 
 
 def test_likelihood_prior_and_scores_by_hand() -> None:
-    kind = np.array([[[0, 2]], [[0, 0]]])
-    colour = np.array([[[0, 1]], [[0, 0]]])
-    maps = Maps(
-        kind, colour, np.array([[[0, 0]], [[2, NEVER_SEEN]]]), np.zeros(2, int), np.ones(2, int)
-    )
+    # Two maps of two cells: floor and a thing; a wall and a thing.
+    kind, colour = np.array([[[0, 2]], [[1, 2]]]), np.array([[[0, 1]], [[0, 1]]])
+    age = np.array([[[0, 0]], [[2, NEVER_SEEN]]])
+    maps = Maps(kind, colour, age, np.zeros(2, int), np.ones(2, int))
     prior = prior_of(targets_of(maps, CPU), 3, 2)
-    # Counts and one each: cell 0 (3, 1, 1) / 5 and (3, 1) / 4; cell 1 (2, 1, 2) / 5 and (2, 2) / 4.
-    expected = [[0.6 * 0.75, 0.4 * 0.5]]
+    # Counts and one each: cell 0 (2, 2, 1) / 5 and (3, 1) / 4; cell 1 (1, 1, 3) / 5 and (1, 3) / 4.
     found = log_probability_of_cells(prior, targets_of(Maps(*(part[:1] for part in maps)), CPU))
-    np.testing.assert_allclose(found.exp().numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(found.exp().numpy(), [[0.4 * 0.75, 0.6 * 0.75]], rtol=1e-6)
     sure = Drawing(
-        torch.log(F.one_hot(torch.tensor([[0, 2], [0, 1]]), 3).float() + 1e-9),
+        torch.log(F.one_hot(torch.tensor([[0, 2], [0, 2]]), 3).float() + 1e-9),
         torch.log(F.one_hot(torch.tensor([[0, 1], [0, 0]]), 2).float() + 1e-9),
         torch.zeros(2, 2),
         torch.zeros(2, 4),
     )
     scores = score_map(sure, prior, maps, np.arange(2))
-    assert scores["bits"]["0"] == pytest.approx(-np.log2([0.45, 0.2]).mean(), rel=1e-5)
-    assert scores["bits"]["1-4"] == pytest.approx(-np.log2(0.45), rel=1e-5)
-    assert scores["bits"]["never"] < -20  # Sure, and wrong.
-    assert scores["things"] == {"0": {"right": 1.0, "interval": None, "cells": 1}}
+    assert scores["bits"]["0"] == pytest.approx(-np.log2([0.3, 0.45]).mean(), rel=1e-5)
+    assert scores["bits"]["1-4"] < -20  # Sure of floor where a wall is.
+    assert scores["bits"]["never"] < -20  # The right kind in the wrong colour.
+    assert scores["things"] == {
+        "0": {"right": 1.0, "interval": None, "cells": 1},
+        "never": {"right": 0.0, "interval": None, "cells": 1},
+    }
 
 
 def test_the_rooms_are_drawn_as_they_are() -> None:
@@ -172,7 +174,8 @@ class Compass(Agent):
         return output, CoreState(hidden, hidden)
 
 
-def test_beliefs_and_maps_are_of_the_same_moment() -> None:
+def test_beliefs_and_maps_are_of_the_same_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "ROOMS_AT_ONCE", 8)
     world = make_environment(CONFIG.env, num_envs=1)
     agent = Compass(world.single_observation_space, world.single_action_space, CONFIG.agent, seed=0)
     world.close()

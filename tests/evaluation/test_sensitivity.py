@@ -116,6 +116,12 @@ def test_a_core_that_keeps_its_first_row_remembers_that(agent: Agent) -> None:
     assert (shares[2] > 0.999).all()
 
 
+def test_shares_of_the_rows_add_up(agent: Agent) -> None:
+    shares = remembered_steps(agent, rows(), agent.initial_state(B), value)
+    assert shares.sum(0).tolist() == pytest.approx([1.0] * B)
+    assert (shares > 0).all()
+
+
 def test_what_is_no_view_is_told(agent: Agent) -> None:
     for part in ("direction", "picture"):
         with pytest.raises(ValueError, match=f"no '{part}' made of cells"):
