@@ -41,7 +41,7 @@ reproduce-quick: $(INSTALLED)  ## the same with one seed
 	$(BIN)/python -m groundling.evaluation.reproduce --quick --minutes 12 --directory runs/know-small-quick --output runs/know-small-quick
 
 reproduce-know: $(INSTALLED)  ## the larger world: a night
-	$(BIN)/python -m groundling.evaluation.reproduce --family know --directory runs/know --variants simcore none --quick --minutes 480 --snapshot-every 2500000 --at 2500000 5000000 10000000 20000000 40000000
+	$(BIN)/python -m groundling.evaluation.reproduce --family know --directory runs/know --variants both-weight-1 none --quick --minutes 480 --snapshot-every 2500000 --at 2500000 5000000 10000000 20000000 40000000
 
 perf: $(INSTALLED)  ## side-by-side speed comparisons
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[perf]"

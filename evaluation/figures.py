@@ -18,7 +18,7 @@ COLOURS = {
 }
 """Of rows that are in many pictures. Others take turns among `MORE`."""
 
-MORE = ("#8f4fa8", "#c1553b", "#4f9d9d", "#b58a2a", "#5b5f97")
+MORE = ("#8f4fa8", "#c1553b", "#4f9d9d", "#7d8b2f", "#5b5f97")
 
 MEMORY_TYPES = ("attribute_colour", "attribute_shape", "near_colour")
 """Question types that show how memory fades, where the world has them."""

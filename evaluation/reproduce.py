@@ -32,6 +32,7 @@ FULL: dict[str, int] = {
     "present": 5,
     "weight-1": 3,
     "both": 3,
+    "both-weight-1": 3,
     "cpc": 3,
     "cpc-both": 3,
     "infonce": 3,

@@ -19,12 +19,12 @@ from groundling.evaluation.statistics import difference
 from groundling.training.run import write_bytes, write_text
 
 REFERENCE = "simcore"
-"""The variant that the others are held against."""
+"""The variant that the others are held against, if it has two seeds; else the first that has."""
 
 BASELINE = "none"
 """The variant that learns by reward alone."""
 
-MAIN = ("simcore", "both", "present", BASELINE)
+MAIN = ("simcore", "weight-1", "both-weight-1", "present", BASELINE)
 """Prediction, with and without reconstruction, reconstruction and reward alone: the comparison the
 study is about."""
 
@@ -89,13 +89,14 @@ def accuracy_table(runs: Sequence[Run]) -> str:
 def differences_table(runs: Sequence[Run]) -> str:
     """The reference minus each other variant, where both have two seeds or more; else nothing."""
     groups = {name: group for name, group in _by_variant(runs).items() if len(group) > 1}
-    reference = groups.pop(REFERENCE, None)
-    if reference is None or not groups:
+    if len(groups) < 2:
         return ""
+    name = REFERENCE if REFERENCE in groups else next(iter(groups))
+    reference = groups.pop(name)
     kinds = list(runs[0]["rows"]["agent"])
     rows = []
     for variant, group in groups.items():
-        cells = [f"{REFERENCE} - {variant}"]
+        cells = [f"{name} - {variant}"]
         for kind in kinds:
             found = difference(_scores(reference, kind), _scores(group, kind))
             mark = " *" if found.separated else ""

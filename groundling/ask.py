@@ -1,5 +1,7 @@
 """`groundling ask`: a walk with an agent in the terminal."""
 
+import contextlib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +33,7 @@ def ask(run: tyro.conf.Positional[Path], /, seed: int = 0, device: str = "cpu") 
     """
     from groundling.evaluation.conversation import Conversation
 
-    if sys.stdin.isatty():
+    with contextlib.suppress(ImportError):  # Not on Windows.
         import readline  # noqa: F401  # Arrow keys and a history for input().
     conversation = Conversation(run, seed=seed, device=device)
     print(_styled(HELP, DIM))
@@ -113,6 +115,4 @@ def _styled(text: str, style: str) -> str:
 
 def _plain(text: str) -> str:
     """Without escape sequences."""
-    import re
-
     return re.sub(r"\033\[[0-9;]*m", "", text)

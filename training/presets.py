@@ -78,6 +78,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # Horizon 0, reconstruction of the present view: alone, and beside the future.
     "present": {"loss": "simcore", "weight": 0.0} | _PRESENT,
     "both": {"loss": "simcore"} | _PRESENT,
+    "both-weight-1": {"loss": "simcore", "weight": 1.0} | _PRESENT,
     "cpc": {"loss": "cpc"},
     "cpc-both": {"loss": "cpc"} | _PRESENT,
     "infonce": {"loss": "cpc", "contrast": "infonce"},

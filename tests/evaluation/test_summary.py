@@ -84,6 +84,15 @@ def test_a_single_seed_has_no_difference(tmp_path: Path) -> None:
     assert "Difference" not in text
 
 
+def test_without_seeds_of_the_reference_the_first_that_has_some_stands_in(tmp_path: Path) -> None:
+    runs = [run("simcore", 0, 0.7)]
+    runs += [run("present", 0, 0.2), run("present", 1, 0.3)]
+    runs += [run("both", 0, 0.5), run("both", 1, 0.6)]
+    text = summarise({"runs": runs}, tmp_path / "study")
+    assert "| present - both | -0.30 [-0.60, +0.00] *" in text
+    assert "simcore - " not in text
+
+
 @pytest.mark.parametrize(("reached", "shown"), [(12, 12), (13, 7), (25, 9)])
 def test_a_long_training_shows_some_moments_and_always_the_last(reached: int, shown: int) -> None:
     found = run("simcore", 0, 0.7)
