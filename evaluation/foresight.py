@@ -25,6 +25,7 @@ from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.world import FIRST_SHAPE, HIDDEN, NEVER, WHAT, World
 from groundling.evaluation.imagination import Imagination
 from groundling.evaluation.walks import Reader, by_agent, by_explorer, walk
+from groundling.training.config import EnvironmentConfig
 from groundling.training.environments import make_environment
 from groundling.training.progress import progress
 from groundling.training.run import RunDirectory, load_agent, resolve_device, write_text
@@ -82,31 +83,10 @@ def measure_foresight(
     agent, config = load_agent(run_dir, device=device)
     if not config.env.is_rooms:
         raise UserError(f"{config.env.id} is not one of our rooms; foresight is measured there")
-    environment = make_environment(config.env, num_envs=rooms)
-    world = environment.unwrapped
-    assert isinstance(world, RoomsVectorEnv)
     reader = Reader(agent, rooms)
     imagination = Imagination(reader)
-    draws = named_generator(0, "foresight", resolve_device(device))
-    choose = by_explorer(environment) if walker == "explorer" else by_agent(reader, draws)
-    moments: list[Moment] = []
-    length = config.env.rooms.episode_length
-    with progress("walking", length, shown=show_progress) as advance:
-        for step, row in enumerate(
-            walk(
-                environment,
-                seed=environment_seed("evaluation"),
-                choose=choose,
-                readers=(reader,),
-                device=device,
-            )
-        ):
-            if step == length:
-                break
-            views = row.observation["view"].flatten(1, 2).long().cpu().numpy()
-            moments.append(_moment(views, reader, row.previous_action, world.world, world.rooms))
-            advance(step + 1)
-    environment.close()
+    moments = _walked(reader, config.env, rooms, walker, device, show_progress)
+    length = len(moments)
     marginal = _marginal(np.stack([moment.views for moment in moments]))
     starts = range(length // 4, length - max(horizons), max(length // 8, 1))
     results = {
@@ -120,6 +100,32 @@ def measure_foresight(
     run.make(run.evaluation)
     write_text(run.evaluation / "foresight.json", json.dumps(results, indent=2) + "\n")
     return results
+
+
+def _walked(
+    reader: Reader,
+    config: EnvironmentConfig,
+    rooms: int,
+    walker: Literal["explorer", "agent"],
+    device: str,
+    shown: bool,
+) -> list[Moment]:
+    """One whole episode of every room."""
+    environment = make_environment(config, num_envs=rooms)
+    world = environment.unwrapped
+    assert isinstance(world, RoomsVectorEnv)
+    draws = named_generator(0, "foresight", resolve_device(device))
+    choose = by_explorer(environment) if walker == "explorer" else by_agent(reader, draws)
+    seed, length = environment_seed("evaluation"), config.rooms.episode_length
+    rows = walk(environment, seed=seed, choose=choose, readers=(reader,), device=device)
+    moments: list[Moment] = []
+    with progress("walking", length, shown=shown) as advance:
+        for step, row in zip(range(length), rows, strict=False):
+            views = row.observation["view"].flatten(1, 2).long().cpu().numpy()
+            moments.append(_moment(views, reader, row.previous_action, world.world, world.rooms))
+            advance(step + 1)
+    environment.close()
+    return moments
 
 
 def _moment(
