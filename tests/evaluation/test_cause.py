@@ -108,10 +108,12 @@ def test_a_planted_direction_is_found_and_a_random_one_does_nothing(
 
 
 def test_what_says_so_already_is_left_alone(probe: Probe, trials: Trials) -> None:
-    content = dataclasses.replace(trials, target=trials.answer)
-    moved = towards(probe, content, sure=0.5)
-    assert torch.equal(moved, trials.belief)
-    assert answers_after(probe, content, moved) == {"target": 1.0, "changed": 0.0, "others": 0.0}
+    content = torch.arange(NUMBER) % 2 == 0
+    half = dataclasses.replace(trials, target=torch.where(content, trials.answer, trials.target))
+    moved = towards(probe, half, sure=0.5)
+    assert torch.equal(moved[content], trials.belief[content])
+    assert (moved[~content] != trials.belief[~content]).any(-1).all()
+    assert answers_after(probe, half, moved)["target"] > 0.99
 
 
 CONFIG = TrainConfig(
