@@ -12,9 +12,16 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from groundling.envs.errors import UserError
+
 
 def named_seed(seed: int, name: str) -> int:
-    """A 63-bit seed that depends on `seed` (non-negative) and `name` alone."""
+    """A 63-bit seed that depends on `seed` and `name` alone.
+
+    Raises ValueError for a negative seed.
+    """
+    if seed < 0:
+        raise UserError(f"seed is {seed}; expected 0 or more")
     sequence = np.random.SeedSequence((seed, zlib.crc32(name.encode())))
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 

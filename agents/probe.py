@@ -88,7 +88,36 @@ def _make_decoder(
     return GatedDecoder(answer, belief_size, num_words, length, size)
 
 
-class Probe(nn.Module):
+class Standardised(nn.Module):
+    """Reads beliefs as they deviate from their usual values.
+
+    Args:
+        belief_size: numbers of a belief.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, belief_size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(belief_size))
+        self.register_buffer("scale", torch.ones(belief_size))
+
+    def standardise(self, beliefs: Tensor) -> None:
+        """Fixes the shift and scale that give these beliefs ([N, belief_size]) mean 0, spread 1.
+
+        A number that never varies keeps its scale: it is centred, not blown up.
+        """
+        self.mean.copy_(beliefs.mean(0))
+        spread = beliefs.std(0, correction=0)
+        self.scale.copy_(torch.where(spread > 1e-5, spread, torch.ones_like(spread)))
+
+    def standard(self, belief: Tensor) -> Tensor:
+        """[N, belief_size], in standard deviations."""
+        return (belief - self.mean) / self.scale
+
+
+class Probe(Standardised):
     """A decoder behind the wall that keeps its gradient from the agent.
 
     Args:
@@ -101,9 +130,6 @@ class Probe(nn.Module):
         answers_reach_agent: let the gradient through, on purpose (the upper bound).
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(
         self,
         decoder: DecoderName,
@@ -114,20 +140,9 @@ class Probe(nn.Module):
         size: int,
         answers_reach_agent: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(belief_size)
         self.answers_reach_agent = answers_reach_agent
         self.decoder = _make_decoder(decoder, belief_size, num_words, length, size)
-        self.register_buffer("mean", torch.zeros(belief_size))
-        self.register_buffer("scale", torch.ones(belief_size))
-
-    def standardise(self, beliefs: Tensor) -> None:
-        """Fixes the shift and scale that give these beliefs ([N, belief_size]) mean 0, spread 1.
-
-        A number that never varies keeps its scale: it is centred, not blown up.
-        """
-        self.mean.copy_(beliefs.mean(0))
-        spread = beliefs.std(0, correction=0)
-        self.scale.copy_(torch.where(spread > 1e-5, spread, torch.ones_like(spread)))
 
     def forward(
         self,
@@ -154,8 +169,7 @@ class Probe(nn.Module):
             belief = belief.detach()
         about = torch.arange(len(belief), device=belief.device) if about is None else about
         asked = torch.arange(len(tokens), device=tokens.device) if asked is None else asked
-        standard = (belief - self.mean) / self.scale
-        return cast(Tensor, self.decoder(standard, tokens.long(), about, asked))
+        return cast(Tensor, self.decoder(self.standard(belief), tokens.long(), about, asked))
 
 
 def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:

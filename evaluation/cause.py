@@ -7,6 +7,7 @@ expects a key of the new colour; and what it does may change. A random direction
 is the control.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +72,11 @@ def towards(
     """
     moved: Tensor = trials.belief.detach().clone()
     for _ in range(most):
-        standard = ((moved - probe.mean) / probe.scale).requires_grad_()
+        standard = probe.standard(moved).requires_grad_()
         each = torch.arange(len(moved), device=moved.device)
         logits = probe.decoder(standard, trials.tokens, each, each)
         chosen = torch.log_softmax(logits, -1).gather(-1, trials.target[:, None])[:, 0]
-        short = chosen.detach() < torch.log(torch.tensor(sure))
+        short = chosen.detach() < math.log(sure)
         if not short.any():
             break
         (slope,) = torch.autograd.grad(chosen.sum(), standard)

@@ -1,5 +1,6 @@
 """Walking along with an agent and asking it, in words, what it knows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor
 
 from groundling.agents.generators import named_generator
+from groundling.agents.probe import Probe
 from groundling.envs.errors import UserError
 from groundling.envs.questions import NOT_SEEN, TypedQuestions, tokens_of
+from groundling.envs.vocabulary import Vocabulary
 from groundling.evaluation.probing import load_probe
 from groundling.evaluation.walks import Reader, by_agent, walk
 from groundling.training.environments import make_environment
@@ -30,6 +33,24 @@ class Reply:
     """Whether what the agent has sensed settles it."""
     steps_since_seen: int
     """Steps since what the answer rests on was seen, or NOT_SEEN."""
+
+
+@torch.no_grad()
+def likeliest(
+    probe: Probe, belief: Tensor, tokens: Sequence[int], vocabulary: Vocabulary, number: int = 3
+) -> list[tuple[str, float]]:
+    """The likeliest answers to a question with their probabilities, the likeliest first.
+
+    Args:
+        probe: whose answers.
+        belief: [1, belief size].
+        tokens: of the question, padded.
+        vocabulary: of the answers.
+        number: how many.
+    """
+    likely = probe(belief, torch.tensor([tokens], device=belief.device)).softmax(-1)[0].topk(number)
+    words = [vocabulary.decode([index]) for index in likely.indices.tolist()]
+    return list(zip(words, likely.values.tolist(), strict=True))
 
 
 class Conversation:
@@ -104,23 +125,15 @@ class Conversation:
         """
         asked = self.source.typed_question(text)
         tokens = tokens_of(text, self.source.vocabulary)
-        likely = self._answer(tokens).topk(answers)
-        words = [self.source.vocabulary.decode([index]) for index in likely.indices.tolist()]
+        vocabulary, belief = self.source.vocabulary, self.reader.state.belief
         known = len(asked) > 0
         return Reply(
             question=self.source.vocabulary.decode(tokens),
-            answers=list(zip(words, likely.values.tolist(), strict=True)),
+            answers=likeliest(self.probe, belief, tokens, vocabulary, answers),
             truth=asked.answer_text(0, self.source.vocabulary) if known else None,
             answerable=bool(asked.answerable[0]) if known else False,
             steps_since_seen=int(asked.steps_since_seen[0]) if known else NOT_SEEN,
         )
-
-    @torch.no_grad()
-    def _answer(self, tokens: list[int]) -> Tensor:
-        """Probability of every word, [num_words]."""
-        question = torch.tensor([tokens], device=self.device)
-        chances: Tensor = self.probe(self.reader.state.belief, question).softmax(-1)[0]
-        return chances
 
     def close(self) -> None:
         """Gives the environment back."""

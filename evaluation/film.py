@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,7 +13,7 @@ from groundling.agents.probe import Probe
 from groundling.envs.questions import NOT_SEEN, Questions, QuestionSource
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.render import draw_view
-from groundling.envs.vocabulary import Vocabulary
+from groundling.evaluation.conversation import likeliest
 from groundling.evaluation.imagination import HORIZONS, Imagination
 from groundling.evaluation.probing import load_probe
 from groundling.evaluation.walks import Reader, at_random, by_agent, by_explorer, walk
@@ -165,7 +164,9 @@ class _Interviewer:
             question=self.asked.text(0, vocabulary),
             truth=self.asked.answer_text(0, vocabulary),
             age=_age(int(self.asked.steps_since_seen[0])),
-            answers=self._answers(self.asked, vocabulary),
+            answers=likeliest(
+                self.probe, self.reader.state.belief, self.asked.tokens[0].tolist(), vocabulary
+            ),
         )
 
     def _oldest(self, questions: Questions) -> Questions | None:
@@ -174,15 +175,6 @@ class _Interviewer:
         if not len(known):
             return None
         return known[np.array([int(known.steps_since_seen.argmax())])]
-
-    @torch.no_grad()
-    def _answers(self, question: Questions, vocabulary: Vocabulary) -> list[tuple[str, float]]:
-        """The three likeliest answers with their probabilities."""
-        belief = self.reader.state.belief
-        tokens = torch.from_numpy(question.tokens).to(belief.device)
-        likely = self.probe(belief, tokens).softmax(-1)[0].topk(3)
-        words = [vocabulary.decode(index.view(1).cpu().numpy()) for index in likely.indices]
-        return list(zip(words, likely.values.tolist(), strict=True))
 
 
 def _age(steps: int) -> str:

@@ -19,11 +19,12 @@ from torch.nn import functional as F
 
 from groundling.agents.agent import Agent
 from groundling.agents.generators import initialised_by, named_generator, named_seed
+from groundling.agents.probe import Standardised
 from groundling.envs.errors import UserError
 from groundling.envs.maps import HEADINGS, NEVER_SEEN, Maps, MapSource
 from groundling.evaluation.controls import AGENT, UNTRAINED
 from groundling.evaluation.examples import ROOMS_AT_ONCE, through_rooms
-from groundling.evaluation.scores import share_interval
+from groundling.evaluation.scores import groups_of, share_interval
 from groundling.evaluation.walks import Reader, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
 from groundling.training.environments import make_environment
@@ -70,7 +71,7 @@ class Moments:
     """[S, belief size] float16 by agent."""
 
 
-class MapDecoder(nn.Module):
+class MapDecoder(Standardised):
     """From a belief to a map.
 
     Args:
@@ -80,11 +81,8 @@ class MapDecoder(nn.Module):
         size: width.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, belief_size: int, cells: int, kinds: int, colours: int, size: int) -> None:
-        super().__init__()
+        super().__init__(belief_size)
         self.cells = cells
         self.read = nn.Sequential(
             nn.Linear(belief_size, size),
@@ -97,13 +95,11 @@ class MapDecoder(nn.Module):
         self.colour = nn.Linear(size, cells * colours)
         self.place = nn.Linear(size, cells)
         self.heading = nn.Linear(size, HEADINGS)
-        self.register_buffer("mean", torch.zeros(belief_size))
-        self.register_buffer("scale", torch.ones(belief_size))
 
     def forward(self, belief: Tensor) -> "Drawing":
         """Log-probabilities of everything that is on a map, from beliefs [N, belief_size]."""
         # Detached: what is asked of a memory never teaches it.
-        read = self.read((belief.detach() - self.mean) / self.scale)
+        read = self.read(self.standard(belief.detach()))
         return Drawing(
             torch.log_softmax(self.kind(read).unflatten(-1, (self.cells, -1)), -1),
             torch.log_softmax(self.colour(read).unflatten(-1, (self.cells, -1)), -1),
@@ -271,9 +267,7 @@ class MapFit:
             decoder = MapDecoder(
                 beliefs.shape[1], self.train.kind.shape[1], self.kinds, self.colours, settings.size
             ).to(beliefs.device)
-        spread = beliefs.float().std(0, correction=0)
-        decoder.mean.copy_(beliefs.float().mean(0))
-        decoder.scale.copy_(torch.where(spread > 1e-5, spread, torch.ones_like(spread)))
+        decoder.standardise(beliefs.float())
         order = named_generator(settings.seed, "order of maps")
         batches = -(-len(beliefs) // settings.batch)
         optimiser = torch.optim.Adam(decoder.parameters(), lr=settings.learning_rate, fused=True)
@@ -366,11 +360,9 @@ def _for_all(drawing: Drawing, number: int) -> Drawing:
 
 
 def _by_age(age: NDArray[np.int64]) -> list[tuple[str, NDArray[np.bool_]]]:
-    groups = [("never", age == NEVER_SEEN)]
-    for start, end in zip(AGES, [*AGES[1:], np.inf], strict=True):
-        last = "+" if end == np.inf else "" if end == start + 1 else f"-{int(end) - 1}"
-        groups.append((f"{start}{last}", (age >= start) & (age < end)))
-    return groups
+    never = ("never", age == NEVER_SEEN)
+    groups = ((label, (age >= start) & (age < end)) for label, start, end in groups_of(AGES))
+    return [never, *groups]
 
 
 def map_run(
@@ -383,7 +375,10 @@ def map_run(
     """Fits the map probe to a run and to the same agent before its first update.
 
     Returns:
-        {"rows": {"agent", "untrained agent", "prior": see `score_map`}, "settings", "frames"}.
+        {"rows": {"agent", "untrained agent", "prior": see `score_map`}, "settings"}.
+
+    Raises:
+        ValueError: this is no run, or its world draws no maps or has no scripted explorer.
     """
     settings = settings or MapSettings()
     run, place = RunDirectory(run_dir), resolve_device(device)
@@ -412,5 +407,5 @@ def map_run(
         decoder = fit.run(train.beliefs[name], validation.beliefs[name], name, shown=show_progress)
         drawing = draw(decoder, test.beliefs[name])
         rows[name] = score_map(drawing, prior, test.maps, test.room)
-    rows["prior"] = score_map(_for_all(prior, len(test.room)), prior, test.maps, test.room)
+    rows["prior"] = score_map(prior, prior, test.maps, test.room)
     return {"rows": rows, "settings": dataclasses.asdict(settings)}

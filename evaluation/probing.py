@@ -115,8 +115,8 @@ def probe_run(
         _save_probe(run, weights, settings)
     results = sitting.about() | _tables(bench, rows, answered, sitting.types)
     save_checkpoint(run.by_room(frames), _by_room(bench, rows, answered, sitting.types))
-    write_bytes(run.picture(frames), probe_overview(results))
     write_text(run.results(frames), json.dumps(results, indent=2) + "\n")
+    write_bytes(run.picture(frames), probe_overview(results))
     return results
 
 

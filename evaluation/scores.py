@@ -129,14 +129,15 @@ def _by_group(
     table: dict[str, dict[str, float]] = {}
     for index, name in enumerate(types):
         chosen = (questions.type == index) & questions.answerable
-        for label, start, end in _groups(edges):
+        for label, start, end in groups_of(edges):
             of_group = chosen & (steps >= start) & (steps < end)
             if of_group.any():
                 table.setdefault(name, {})[label] = float(right[of_group].mean())
     return table
 
 
-def _groups(edges: Sequence[int]) -> Iterator[tuple[str, int, float]]:
+def groups_of(edges: Sequence[int]) -> Iterator[tuple[str, int, float]]:
+    """Name, first step and the step after the last of each group of steps; the last has no end."""
     for start, end in zip(edges, [*edges[1:], np.inf], strict=True):
         if end == np.inf:
             yield f"{start}+", start, end

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from groundling.envs.errors import UserError
-
 if TYPE_CHECKING:
     from groundling.evaluation.conversation import Conversation, Reply
 
@@ -52,26 +50,25 @@ def _obey(conversation: "Conversation", line: str) -> bool:
     command, *rest = line.split() or ["step"]
     if command == "quit":
         return False
-    try:
-        if line.endswith("?"):
+    if line.endswith("?"):
+        try:
             print(_told(conversation.ask(line)))
-        elif command in ("step", "run", "reset"):
-            _move(conversation, command, rest)
-            _show(conversation)
-        else:
-            print(_styled(HELP, DIM))
-    except ValueError as error:  # A mistake at the prompt costs nothing but another line.
-        print(_styled(str(error), RED))
+        except ValueError as error:  # A mistake at the prompt costs nothing but another line.
+            print(_styled(str(error), RED))
+    elif command == "step" and rest and not (rest[0].isdecimal() and int(rest[0])):
+        print(_styled(f"step {rest[0]}: expected a number of steps, at least 1", RED))
+    elif command in ("step", "run", "reset"):
+        _move(conversation, command, int(rest[0]) if command == "step" and rest else 1)
+        _show(conversation)
+    else:
+        print(_styled(HELP, DIM))
     return True
 
 
-def _move(conversation: "Conversation", command: str, rest: list[str]) -> None:
+def _move(conversation: "Conversation", command: str, steps: int) -> None:
     if command == "reset":
         conversation.begin()
         return
-    if rest and not (rest[0].isdecimal() and int(rest[0])):
-        raise UserError(f"step {rest[0]}: expected a number of steps, at least 1")
-    steps = int(rest[0]) if rest else 1
     while conversation.step():
         steps -= 1
         if steps == 0 and command == "step":

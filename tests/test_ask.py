@@ -98,6 +98,16 @@ def test_a_run_that_was_not_probed_has_no_answers(
     assert "was not probed; expected `groundling probe" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["ask"], ["watch", "--gif", "film.gif"], ["probe", "--quick"]])
+def test_a_seed_is_no_negative_number(
+    run: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command[0], str(run), *command[1:], "--seed", "-1"])
+    assert exit_.value.code == 2
+    assert "seed is -1; expected 0 or more" in capsys.readouterr().err
+
+
 class Terminal:
     """`groundling ask` behind a pseudo-terminal."""
 

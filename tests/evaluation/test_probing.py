@@ -4,12 +4,14 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from groundling.agents.probe import DecoderName
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.vocabulary import VOCABULARY
 from groundling.evaluation import fitting, probing
@@ -132,6 +134,20 @@ def test_what_was_fitted_is_not_fitted_again(
     fitted.clear()
     probed(run, dataclasses.replace(TINY, passes=2))
     assert len(fitted) == 3
+
+
+def test_every_decoder_has_its_place_among_the_longest() -> None:
+    assert set(fitting.LONGEST_FIRST) == set(get_args(DecoderName))
+
+
+def test_numbers_are_kept_if_the_picture_fails(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.results().unlink(missing_ok=True)
+    monkeypatch.setattr(probing, "probe_overview", None)
+    with pytest.raises(TypeError):
+        probed(run, TINY, keep=False)
+    assert run.results().exists()
 
 
 @pytest.mark.slow
