@@ -8,6 +8,7 @@ is the control.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +50,23 @@ class Trials:
     """[N, M, L]: the same attribute of other objects of the room."""
     asked: Tensor
     """[N, M] bool: which of `others` there are."""
+    known: Tensor
+    """[N, M] bool: which of them the decoders answer rightly."""
     kind: Tensor
     """[N] int64: what the question is about, as the view's first channel codes it."""
     colours: Tensor
     """[N, 2] int64: the colours it has and is to have, as the second channel codes them."""
 
 
+@torch.no_grad()
 def towards(
-    probe: Probe, trials: Trials, *, sure: float = 0.9, step: float = 0.25, most: int = 200
+    probe: Probe,
+    trials: Trials,
+    *,
+    sure: float = 0.9,
+    spare: bool = True,
+    step: float = 0.25,
+    most: int = 200,
 ) -> Tensor:
     """Moves every belief along the decoder's gradient until it gives the target that probability.
 
@@ -64,25 +74,59 @@ def towards(
         probe: whose direction it is.
         trials: what to move.
         sure: the probability of the target at which a belief is left alone.
+        spare: leave out of the gradient what would change the answers about the other things. A
+            memory holds several things in the same numbers, and one's direction is seldom at right
+            angles to another's.
         step: length of a step, in the decoder's standard deviations of a belief.
         most: steps, at the most.
 
     Returns:
         [N, belief size]: the beliefs where they were moved.
     """
-    moved: Tensor = trials.belief.detach().clone()
+    moved: Tensor = trials.belief.clone()
+    asked = trials.others.unbind(1) if spare else ()
+    others = [(tokens, _words(probe, moved, tokens)) for tokens in asked]
     for _ in range(most):
-        standard = probe.standard(moved).requires_grad_()
-        each = torch.arange(len(moved), device=moved.device)
-        logits = probe.decoder(standard, trials.tokens, each, each)
-        chosen = torch.log_softmax(logits, -1).gather(-1, trials.target[:, None])[:, 0]
-        short = chosen.detach() < math.log(sure)
+        standard = probe.standard(moved)
+        chosen = _log_probability(probe, standard, trials.tokens, trials.target)
+        short = chosen < math.log(sure)
         if not short.any():
             break
-        (slope,) = torch.autograd.grad(chosen.sum(), standard)
-        direction = slope / slope.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        slope = _slope(probe, standard, trials.tokens, trials.target)
+        direction = _unit(_without(slope, [_slope(probe, standard, *other) for other in others]))
         moved = moved + step * direction * probe.scale * short[:, None]
     return moved
+
+
+def _log_probability(probe: Probe, standard: Tensor, tokens: Tensor, answer: Tensor) -> Tensor:
+    """Of one answer to each of N questions, [N] in nats, from standardised beliefs."""
+    each = torch.arange(len(standard), device=standard.device)
+    logits = probe.decoder(standard, tokens, each, each)
+    return torch.log_softmax(logits, -1).gather(-1, answer[:, None])[:, 0]
+
+
+def _slope(probe: Probe, standard: Tensor, tokens: Tensor, answer: Tensor) -> Tensor:
+    """The gradient of those log-probabilities, [N, belief size]."""
+    standard = standard.detach().requires_grad_()
+    with torch.enable_grad():
+        wanted = _log_probability(probe, standard, tokens, answer).sum()
+    return torch.autograd.grad(wanted, standard)[0]
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    units: Tensor = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return units
+
+
+def _without(slope: Tensor, spared: list[Tensor]) -> Tensor:
+    """The part of a gradient [N, D] that is at right angles to all the others."""
+    if not spared:
+        return slope
+    others = _unit(torch.stack(spared, dim=1))  # [N, M, D]
+    # Some of them may be the same, so that the products have no inverse.
+    products = torch.linalg.pinv(others @ others.mT, rtol=1e-4, hermitian=True)
+    along: Tensor = others.mT @ (products @ (others @ slope[..., None]))
+    return slope - along[..., 0]
 
 
 def astray(probe: Probe, belief: Tensor, moved: Tensor, generator: torch.Generator) -> Tensor:
@@ -103,7 +147,9 @@ def answers_after(probe: Probe, trials: Trials, belief: Tensor) -> dict[str, flo
 
     Returns:
         "target" and "changed": shares of the asked questions that are answered as intended, or
-        otherwise than before; "others": share of the other questions that are answered otherwise.
+        otherwise than before; "others": share of the other questions, of those whose answers are
+        known, that are answered otherwise; "all others": the same of all of them (what is not
+        known is guessed, and a guess is easily another one).
     """
     before, after = (_words(probe, one, trials.tokens) for one in (trials.belief, belief))
     room, which = trials.asked.nonzero(as_tuple=True)
@@ -111,10 +157,12 @@ def answers_after(probe: Probe, trials: Trials, belief: Tensor) -> dict[str, flo
     other_before, other_after = (
         _words(probe, one[room], others) for one in (trials.belief, belief)
     )
+    moved = (other_after != other_before).float()
     return {
         "target": float((after == trials.target).float().mean()),
         "changed": float((after != before).float().mean()),
-        "others": float((other_after != other_before).float().mean()),
+        "others": float(moved[trials.known[room, which]].mean()),
+        "all others": float(moved.mean()),
     }
 
 
@@ -174,7 +222,7 @@ COLOUR_OF = TYPES[QUESTION_TYPES.index("attribute_colour")].template
 
 def collect_trials(
     reader: Reader,
-    probe: Probe,
+    probes: Sequence[Probe],
     config: EnvironmentConfig,
     *,
     rooms: int,
@@ -184,7 +232,7 @@ def collect_trials(
     """Walks rooms of the test set with the scripted explorer for three quarters of an episode, and
     asks for the colour of everything that was seen.
 
-    One question of each room, drawn among those that the decoder answers rightly, is the trial's.
+    One question of each room, drawn among those that all decoders answer rightly, is the trial's.
 
     Raises:
         UserError: the world is not one of our rooms, or no room has two things to ask about.
@@ -209,7 +257,9 @@ def collect_trials(
     questions = questions[questions.answerable]
     belief = reader.state.belief.clone()
     tokens = torch.from_numpy(questions.tokens).to(device)
-    right = _words(probe, belief[questions.world], tokens).cpu().numpy() == questions.answer
+    about = belief[torch.from_numpy(questions.world).to(device)]
+    words = [_words(probe, about, tokens).cpu().numpy() for probe in probes]
+    right = np.all([answered == questions.answer for answered in words], axis=0)
     chosen, others = [], []
     for room in range(rooms):
         (here,) = np.nonzero(questions.world == room)
@@ -219,12 +269,13 @@ def collect_trials(
             others.append(here[here != chosen[-1]])
     if not chosen:
         raise UserError("in no room there were two things whose colours were known; train longer")
-    return _trials(belief, questions, np.array(chosen), others, world.rooms, generator)
+    return _trials(belief, questions, right, np.array(chosen), others, world.rooms, generator)
 
 
 def _trials(
     belief: Tensor,
     questions: Questions,
+    right: NDArray[np.bool_],
     chosen: NDArray[np.int64],
     others: list[NDArray[np.int64]],
     options: RoomsOptions,
@@ -248,6 +299,7 @@ def _trials(
         target=tensor(np.array(colours)[becomes]),
         others=tensor(questions.tokens[padded]),
         asked=tensor(asked),
+        known=tensor(asked & right[padded]),
         kind=tensor(questions.arguments[chosen, 0] + FIRST_SHAPE),
         colours=tensor(np.stack([had, becomes], axis=1) + 1),
     )

@@ -1,5 +1,6 @@
-"""Films: a room walked through, and beside it a question and the agent's answer, as a GIF."""
+"""Films: a room walked through, and beside it what the agent remembers and answers, as a GIF."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -8,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from groundling.agents.agent import Rows
 from groundling.agents.generators import named_generator, named_seed
 from groundling.agents.probe import Probe
 from groundling.envs.questions import NOT_SEEN, Questions, QuestionSource
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.render import draw_view
+from groundling.envs.rooms.render import TILE, draw_view
 from groundling.evaluation.conversation import likeliest
 from groundling.evaluation.imagination import HORIZONS, Imagination
+from groundling.evaluation.minds_eye import load_minds_eye
 from groundling.evaluation.probing import load_probe
 from groundling.evaluation.walks import Reader, at_random, by_agent, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
@@ -50,7 +53,10 @@ def film_run(
     imagine: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Films a trained agent in a room it never met; if it was probed, with questions and answers.
+    """Films a trained agent in a room it never met.
+
+    If it was probed, with questions and answers; if its memory can be drawn (see `minds_eye`), with
+    what it sees and the room as it remembers it.
 
     Args:
         run_dir: of the run.
@@ -72,6 +78,7 @@ def film_run(
         if probe is not None:
             interviewer = _Interviewer(source, reader, probe.to(resolve_device(device)), seed)
     imagination = Imagination(reader) if imagine else None
+    eye = load_minds_eye(run, agent, config)
     choose = by_agent(reader, named_generator(seed, "film", resolve_device(device)))
     frames, earned = [], 0.0
     rows = walk(
@@ -84,16 +91,22 @@ def film_run(
     for step, row in zip(range(steps), rows, strict=False):
         # A film that runs into the next episode starts to count anew.
         earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
-        picture = cast(Any, environment.render())[0]
-        interview = interviewer.ask(step) if interviewer else None
-        frame = _frame(picture, f"step {step}", f"return {earned:.0f}", interview)
+        panels = [Panel(cast(Any, environment.render())[0], f"step {step}", f"return {earned:.0f}")]
+        if eye is not None:
+            view = draw_view(_view(row), config.env.rooms, TILE)
+            memory = eye.picture(reader.state.belief, TILE)
+            panels += [Panel(view, "its view"), Panel(memory, "its memory")]
+        frame = _frame(panels, interviewer.ask(step) if interviewer else None)
         if imagination is not None:
             imagination.follow(row)
-            seen = row.observation["view"][0].cpu().numpy()
-            frame = _above(frame, _imagined(imagination, seen, config.env.rooms))
+            frame = _above(frame, _imagined(imagination, _view(row), config.env.rooms))
         frames.append(frame)
     environment.close()
     return write_gif(frames, file)
+
+
+def _view(row: Rows) -> NDArray[np.uint8]:
+    return np.asarray(row.observation["view"][0].cpu().numpy())
 
 
 def _imagined(
@@ -128,17 +141,19 @@ def _above(upper: Image.Image, lower: Image.Image) -> Image.Image:
 def film_environment(
     config: EnvironmentConfig, file: Path | str, *, steps: int = 64, seed: int = 0
 ) -> Path:
-    """Films an environment: the scripted explorer walks where there is one, else chance."""
+    """Films an environment: the scripted explorer walks where there is one, else chance.
+
+    Raises:
+        ValueError: the seed is negative.
+    """
+    generator = np.random.default_rng(named_seed(seed, "film"))
     environment = make_environment(config, num_envs=1, render_mode="rgb_array")
-    if config.is_rooms:
-        choose = by_explorer(environment)
-    else:
-        choose = at_random(environment, np.random.default_rng(named_seed(seed, "film")))
+    choose = by_explorer(environment) if config.is_rooms else at_random(environment, generator)
     frames, earned = [], 0.0
     for step, row in zip(range(steps), walk(environment, seed=seed, choose=choose), strict=False):
         earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
         picture = cast(Any, environment.render())[0]
-        frames.append(_frame(picture, f"step {step}", f"return {earned:.0f}", None))
+        frames.append(_frame([Panel(picture, f"step {step}", f"return {earned:.0f}")], None))
     environment.close()
     return write_gif(frames, file)
 
@@ -183,18 +198,29 @@ def _age(steps: int) -> str:
     return f"last seen {steps} step{'s' if steps > 1 else ''} before asking"
 
 
-def _frame(
-    picture: NDArray[np.uint8], left: str, right: str, interview: Interview | None
-) -> Image.Image:
-    """A picture, a caption under it, and an interview beside it."""
-    height, width = picture.shape[:2]
+@dataclass(frozen=True)
+class Panel:
+    """A picture and what stands under it."""
+
+    picture: NDArray[np.uint8]
+    left: str
+    right: str = ""
+
+
+def _frame(panels: Sequence[Panel], interview: Interview | None) -> Image.Image:
+    """Pictures side by side, their captions under them, and an interview beside them."""
+    height = max(len(panel.picture) for panel in panels)
+    width = sum(panel.picture.shape[1] for panel in panels) + MARGIN * (len(panels) - 1)
     total = width + (PANEL_WIDTH if interview is not None else 0)
     frame = Image.new("RGB", (total, height + 34), PAPER)
-    frame.paste(Image.fromarray(picture), (0, 0))
-    pen = ImageDraw.Draw(frame)
-    font = ImageFont.load_default(15)
-    pen.text((10, height + 8), left, INK, font)
-    pen.text((width - 10, height + 8), right, INK, font, anchor="ra")
+    pen, font = ImageDraw.Draw(frame), ImageFont.load_default(15)
+    left = 0
+    for panel in panels:
+        tall, wide = panel.picture.shape[:2]
+        frame.paste(Image.fromarray(panel.picture), (left, (height - tall) // 2))
+        pen.text((left + 10, height + 8), panel.left, INK, font)
+        pen.text((left + wide - 10, height + 8), panel.right, INK, font, anchor="ra")
+        left += wide + MARGIN
     if interview is not None:
         _draw_interview(pen, interview, width + MARGIN, PANEL_WIDTH - 2 * MARGIN)
     return frame

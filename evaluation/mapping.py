@@ -1,39 +1,42 @@
-"""The mind's eye: the whole room, decoded from what an agent remembers.
+"""The map probe: a decoder that draws the whole room from what an agent remembers.
 
-A decoder draws, from the belief alone, what stands in every cell, where the agent is and where it
-looks. It is fitted and scored in rooms no agent was trained in, beside the untrained agent and the
-prior (what stands in this cell on average).
+From the belief alone it says what stands in every cell around the agent, where in the room the
+agent is and where it looks. (Cells are counted from the agent, since that is how it meets them: a
+decoder of the room's own cells must first undo every turn, and finds a quarter as much.) It is
+fitted and scored in rooms no agent was trained in; `evaluation.minds_eye` shows what it draws.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from groundling.agents.agent import Agent
 from groundling.agents.generators import initialised_by, named_generator, named_seed
 from groundling.agents.probe import Standardised
 from groundling.envs.errors import UserError
-from groundling.envs.maps import HEADINGS, NEVER_SEEN, Maps, MapSource
-from groundling.evaluation.controls import AGENT, UNTRAINED
+from groundling.envs.maps import HEADINGS, NEVER_SEEN, OUTSIDE, Maps, MapSource, around_agent
 from groundling.evaluation.examples import ROOMS_AT_ONCE, through_rooms
 from groundling.evaluation.scores import groups_of, share_interval
 from groundling.evaluation.walks import Reader, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
 from groundling.training.environments import make_environment
 from groundling.training.progress import progress
-from groundling.training.run import RunDirectory, load_agent, resolve_device
 from groundling.training.seeds import Purpose, environment_seed
 
 AGES = (0, 1, 5, 10, 20)
 """Steps since a cell was seen at which a new group begins; 0 is in view."""
+
+THING = 2
+"""The first kind that is a thing."""
+
+LONG_AGO = "5+"
+"""All groups from the third on, together."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class MapSettings:
     """Steps between two maps, on average."""
     size: int = 512
     """Width of the decoder."""
-    passes: int = 3
+    passes: int = 4
     """Passes over the maps, at the most; one that brings nothing is the last."""
     batch: int = 64
     """Maps per update."""
@@ -60,15 +63,26 @@ class MapSettings:
     """Of the decoder's weights, and of the moments."""
 
 
+class Sizes(NamedTuple):
+    """How much there is to tell apart."""
+
+    kinds: int
+    colours: int
+    places: int
+    """Where in its world the agent may be."""
+
+
 @dataclass(frozen=True)
 class Moments:
     """S moments of walks: what was there, and what the agents made of it."""
 
     maps: Maps
+    """As seen from the agent: see `around_agent`."""
     room: NDArray[np.int64]
     """[S]: which room, counted from 0 in the order they were entered."""
     beliefs: Mapping[str, Tensor]
     """[S, belief size] float16 by agent."""
+    sizes: Sizes
 
 
 class MapDecoder(Standardised):
@@ -76,12 +90,12 @@ class MapDecoder(Standardised):
 
     Args:
         belief_size: numbers of a belief.
-        cells: of a map.
-        kinds, colours: that a map tells apart.
+        cells: of a map around the agent.
+        sizes: what a map tells apart.
         size: width.
     """
 
-    def __init__(self, belief_size: int, cells: int, kinds: int, colours: int, size: int) -> None:
+    def __init__(self, belief_size: int, cells: int, sizes: Sizes, size: int) -> None:
         super().__init__(belief_size)
         self.cells = cells
         self.read = nn.Sequential(
@@ -91,9 +105,9 @@ class MapDecoder(Standardised):
             nn.Linear(size, size),
             nn.ReLU(),
         )
-        self.kind = nn.Linear(size, cells * kinds)
-        self.colour = nn.Linear(size, cells * colours)
-        self.place = nn.Linear(size, cells)
+        self.kind = nn.Linear(size, cells * sizes.kinds)
+        self.colour = nn.Linear(size, cells * sizes.colours)
+        self.place = nn.Linear(size, sizes.places)
         self.heading = nn.Linear(size, HEADINGS)
 
     def forward(self, belief: Tensor) -> "Drawing":
@@ -117,7 +131,7 @@ class Drawing:
     colour: Tensor
     """[N, cells, colours]."""
     place: Tensor
-    """[N, cells]."""
+    """[N, places]."""
     heading: Tensor
     """[N, 4]."""
 
@@ -171,18 +185,24 @@ def log_probability_of_cells(drawing: Drawing, targets: Targets) -> Tensor:
     return kind + colour
 
 
-def prior_of(targets: Targets, kinds: int, colours: int) -> Drawing:
-    """One drawing of what is on these maps on average; what never was counts as if once."""
+def prior_of(maps: Maps, sizes: Sizes, device: torch.device) -> Drawing:
+    """One drawing of what is on such maps on average, where there are cells at all; what never was
+    counts as if once."""
+    targets = targets_of(maps, device)
+    inside = torch.from_numpy(maps.age != OUTSIDE).to(device).flatten(1)
 
-    def logs(values: Tensor, classes: int) -> Tensor:
-        counts = F.one_hot(values, classes).sum(0).float() + 1.0
+    def logs(values: Tensor, classes: int, counted: Tensor) -> Tensor:
+        """Of [N, cells]: [1, cells, classes]."""
+        counts = torch.ones(values.shape[1], classes, device=device)
+        counts.scatter_add_(1, values.T, counted.T.float())
         return (counts / counts.sum(-1, keepdim=True)).log()[None]
 
+    always = torch.ones_like(targets.place)[:, None]
     return Drawing(
-        logs(targets.kind, kinds),
-        logs(targets.colour, colours),
-        logs(targets.place, targets.kind.shape[1]),
-        logs(targets.heading, HEADINGS),
+        logs(targets.kind, sizes.kinds, inside),
+        logs(targets.colour, sizes.colours, inside),
+        logs(targets.place[:, None], sizes.places, always)[0],
+        logs(targets.heading[:, None], HEADINGS, always)[0],
     )
 
 
@@ -236,10 +256,12 @@ def collect_moments(
             f"draw-every is {settings.draw_every}, so that no map was drawn in {rooms} rooms; "
             "expected fewer steps than an episode has"
         )
+    drawn = Maps(*(np.concatenate(parts) for parts in zip(*maps, strict=True)))
     return Moments(
-        Maps(*(np.concatenate(parts) for parts in zip(*maps, strict=True))),
+        around_agent(drawn),
         np.concatenate(entered),
         {name: torch.cat(parts) for name, parts in beliefs.items()},
+        Sizes(*source.map_codes, places=drawn.kind[0].size),
     )
 
 
@@ -249,8 +271,7 @@ class MapFit:
 
     train: Targets
     validation: Targets
-    kinds: int
-    colours: int
+    sizes: Sizes
     settings: MapSettings
 
     def run(self, beliefs: Tensor, stopping: Tensor, name: str, *, shown: bool) -> MapDecoder:
@@ -265,7 +286,7 @@ class MapFit:
         settings = self.settings
         with initialised_by(settings.seed, "map decoder"):
             decoder = MapDecoder(
-                beliefs.shape[1], self.train.kind.shape[1], self.kinds, self.colours, settings.size
+                beliefs.shape[1], self.train.kind.shape[1], self.sizes, settings.size
             ).to(beliefs.device)
         decoder.standardise(beliefs.float())
         order = named_generator(settings.seed, "order of maps")
@@ -316,8 +337,9 @@ def score_map(
 
     Returns:
         "bits": {age: what was known of a cell beyond the prior, mean in bits}; "things": {age:
-        {"right": share of cells that hold a thing for which kind and colour were drawn right,
-        "interval": 95 %, "cells": how many}}, by steps since the cell was seen, "never" included;
+        {"drawn": share of cells that hold a thing for which kind and colour are the likeliest of
+        all, floor included; "named": for which they are the likeliest of all things; its 95 %
+        "interval"; "cells": how many}}, by steps since the cell was seen, "never" included;
         "place" and "heading": shares drawn right.
     """
     targets = targets_of(maps, drawing.kind.device)
@@ -325,10 +347,9 @@ def score_map(
     gained = log_probability_of_cells(_for_all(drawing, number), targets)
     gained = gained - log_probability_of_cells(_for_all(prior, number), targets)
     bits = (gained / np.log(2)).cpu().numpy()
-    kind, colour = drawing.kind.argmax(-1), drawing.colour.argmax(-1)
-    right = ((kind == targets.kind) & (colour == targets.colour)).cpu().numpy()
+    drawn, named = (_right(drawing, targets, first) for first in ((0, 0), (THING, 1)))
     age = maps.age.reshape(number, -1)
-    thing = maps.kind.reshape(number, -1) >= 2
+    thing = maps.kind.reshape(number, -1) >= THING
     of_room = np.broadcast_to(room[:, None], thing.shape)
     table: dict[str, Any] = {"bits": {}, "things": {}}
     for label, group in _by_age(age):
@@ -336,13 +357,21 @@ def score_map(
             table["bits"][label] = float(bits[group].mean())
         if (things := group & thing).any():
             table["things"][label] = {
-                "right": float(right[things].mean()),
-                "interval": share_interval(right[things], of_room[things]),
+                "drawn": float(drawn[things].mean()),
+                "named": float(named[things].mean()),
+                "interval": share_interval(named[things], of_room[things]),
                 "cells": int(things.sum()),
             }
     table["place"] = float((drawing.place.argmax(-1) == targets.place).float().mean())
     table["heading"] = float((drawing.heading.argmax(-1) == targets.heading).float().mean())
     return table
+
+
+def _right(drawing: Drawing, targets: Targets, first: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where kind and colour are the likeliest from the first kind and colour on, [N, cells]."""
+    kind = drawing.kind[..., first[0] :].argmax(-1) + first[0]
+    colour = drawing.colour[..., first[1] :].argmax(-1) + first[1]
+    return np.asarray(((kind == targets.kind) & (colour == targets.colour)).cpu().numpy())
 
 
 def _for_all(drawing: Drawing, number: int) -> Drawing:
@@ -360,52 +389,5 @@ def _for_all(drawing: Drawing, number: int) -> Drawing:
 
 
 def _by_age(age: NDArray[np.int64]) -> list[tuple[str, NDArray[np.bool_]]]:
-    never = ("never", age == NEVER_SEEN)
-    groups = ((label, (age >= start) & (age < end)) for label, start, end in groups_of(AGES))
-    return [never, *groups]
-
-
-def map_run(
-    run_dir: Path | str,
-    settings: MapSettings | None = None,
-    *,
-    device: str = "cpu",
-    show_progress: bool = True,
-) -> dict[str, Any]:
-    """Fits the map probe to a run and to the same agent before its first update.
-
-    Returns:
-        {"rows": {"agent", "untrained agent", "prior": see `score_map`}, "settings"}.
-
-    Raises:
-        ValueError: this is no run, or its world draws no maps or has no scripted explorer.
-    """
-    settings = settings or MapSettings()
-    run, place = RunDirectory(run_dir), resolve_device(device)
-    agent, config = load_agent(run.path, device=device)
-    agents = {AGENT: agent, UNTRAINED: load_agent(run.path, device=device, untrained=True)[0]}
-    amounts: dict[Purpose, int] = {
-        "probe-train": settings.rooms,
-        "probe-validation": settings.validation_rooms,
-        "probe-test": settings.test_rooms,
-    }
-    train, validation, test = (
-        collect_moments(
-            agents, config.env, purpose, rooms, settings, device=place, shown=show_progress
-        )
-        for purpose, rooms in amounts.items()
-    )
-    world = make_environment(config.env, num_envs=1)
-    kinds, colours = world.unwrapped.map_codes  # type: ignore[attr-defined]
-    world.close()
-    fit = MapFit(
-        targets_of(train.maps, place), targets_of(validation.maps, place), kinds, colours, settings
-    )
-    prior = prior_of(fit.train, kinds, colours)
-    rows = {}
-    for name in agents:
-        decoder = fit.run(train.beliefs[name], validation.beliefs[name], name, shown=show_progress)
-        drawing = draw(decoder, test.beliefs[name])
-        rows[name] = score_map(drawing, prior, test.maps, test.room)
-    rows["prior"] = score_map(prior, prior, test.maps, test.room)
-    return {"rows": rows, "settings": dataclasses.asdict(settings)}
+    groups = [(label, (age >= start) & (age < end)) for label, start, end in groups_of(AGES)]
+    return [*groups, (LONG_AGO, age >= AGES[2]), ("never", age == NEVER_SEEN)]

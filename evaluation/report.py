@@ -22,12 +22,16 @@ from groundling.evaluation.figures import (
     learning_curve,
 )
 from groundling.evaluation.film import film_run
+from groundling.evaluation.finding import Finding
+from groundling.evaluation.inspection import PARTS, Part, findings_of
 from groundling.training.config import to_json
 from groundling.training.metrics import read_rows
 from groundling.training.run import RunDirectory, write_text
 
 
-def write_report(*run_dirs: Path | str, output: Path | None = None) -> Path:
+def write_report(
+    *run_dirs: Path | str, output: Path | None = None, without: Sequence[Part] = ()
+) -> Path:
     """Writes `report.html`, `results.json` and each run's film from what the runs hold.
 
     Sections whose data is missing say which command makes it. Several probed runs are compared
@@ -37,6 +41,7 @@ def write_report(*run_dirs: Path | str, output: Path | None = None) -> Path:
         run_dirs: of one run or more.
         output: the page; unless given `report.html` of the run, or of the directory that holds
             the first of several.
+        without: parts of an inspection (see `evaluation.inspection`) that get no section.
 
     Returns:
         The page.
@@ -51,11 +56,12 @@ def write_report(*run_dirs: Path | str, output: Path | None = None) -> Path:
     file = output or _place(runs)
     if file.is_dir():
         raise UserError(f"--output {file} is a directory; expected a file to write")
-    gathered = {str(run.path): _gather(run) for run in runs}
+    shown = [part for part in PARTS if part not in without]
+    gathered = {str(run.path): _gather(run, shown) for run in runs}
     probed = all(found["probe"] for found in gathered.values())
     comparison = compare([run.path for run in runs]) if len(runs) > 1 and probed else None
     page = _template().render(
-        runs=[_sections(run, gathered[str(run.path)]) for run in runs],
+        runs=[_sections(run, gathered[str(run.path)], shown) for run in runs],
         comparison=comparison,
         dots=_png(comparison_dots(comparison)) if comparison else None,
         control_task=CONTROL_TASK,
@@ -71,7 +77,7 @@ def _place(runs: Sequence[RunDirectory]) -> Path:
     return runs[0].report if len(runs) == 1 else runs[0].path.resolve().parent / "report.html"
 
 
-def _gather(run: RunDirectory) -> dict[str, Any]:
+def _gather(run: RunDirectory, shown: Sequence[Part]) -> dict[str, Any]:
     """Every number of a run."""
     config = run.read_config()
     metrics = read_rows(run.metrics)
@@ -91,13 +97,17 @@ def _gather(run: RunDirectory) -> dict[str, Any]:
         "last": metrics[-1] if metrics else None,
         "returns": returns,
         "probe": probe,
+        "inspection": {
+            part: finding.numbers for part, finding in findings_of(run).items() if part in shown
+        },
     }
 
 
-def _sections(run: RunDirectory, found: dict[str, Any]) -> dict[str, Any]:
+def _sections(run: RunDirectory, found: dict[str, Any], shown: Sequence[Part]) -> dict[str, Any]:
     """What the page shows of a run: its numbers, and pictures of them."""
     metrics = read_rows(run.metrics)
     probe = found["probe"]
+    inspected = findings_of(run)
     film = film_run(run.path, run.media / "episode.gif")
     return found | {
         "path": str(run.path),
@@ -105,9 +115,17 @@ def _sections(run: RunDirectory, found: dict[str, Any]) -> dict[str, Any]:
         "bars": _png(accuracy_bars(probe)) if probe else None,
         "ages": _steps(probe, "steps_since_seen", "steps since seen"),
         "times": _steps(probe, "time_in_episode", "steps of the episode"),
+        "findings": [_illustrated(inspected[part]) for part in shown if part in inspected],
+        "missing": [part for part in shown if part not in inspected],
         "film": _inline(film.read_bytes(), "image/gif"),
         "settings": json.dumps(found["config"], indent=2),
     }
+
+
+def _illustrated(finding: Finding) -> dict[str, Any]:
+    """A finding with its pictures inside."""
+    pictures = {name: _png(picture) for name, picture in finding.pictures.items()}
+    return vars(finding) | {"pictures": pictures}
 
 
 def _read(path: Path) -> Any:

@@ -31,6 +31,7 @@ FULL: dict[str, int] = {
     "none": 5,
     "present": 5,
     "weight-1": 3,
+    "far-weight-1": 3,
     "both": 3,
     "both-weight-1": 3,
     "cpc": 3,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from groundling.agents.agent import Agent, AgentOutput, Rows
 from groundling.agents.cores import CoreState
+from groundling.agents.probe import Probe
 from groundling.agents.sensors import Cells
 from groundling.envs.errors import UserError
 
@@ -29,6 +30,33 @@ def value(output: AgentOutput) -> Tensor:
 def chosen_action(output: AgentOutput) -> Tensor:
     """The log-probability of the last row's likeliest action, [B]."""
     return torch.log_softmax(output.policy_logits[-1], dim=-1).amax(-1)
+
+
+def answer(probe: Probe, tokens: Tensor, words: Tensor) -> Decision:
+    """The log-probability, after the last row, of `words` ([B] word ids) as a decoder's answers to
+    questions, `tokens` [B, L], in nats. Here the gradient does pass the decoder's wall: nothing
+    learns from it."""
+
+    def decided(output: AgentOutput) -> Tensor:
+        belief = CoreState(output.core.hidden[-1], output.core.cell[-1]).belief
+        each = torch.arange(len(words), device=belief.device)
+        logits = probe.decoder(probe.standard(belief), tokens.long(), each, each)
+        chosen: Tensor = torch.log_softmax(logits, -1).gather(-1, words[:, None])[:, 0]
+        return chosen
+
+    return decided
+
+
+def cells_of(agent: Agent, part: str) -> Cells:
+    """The agent's sensor of a part of the observation.
+
+    Raises:
+        ValueError: the part is not made of cells.
+    """
+    sensor = agent.sensors.leaf(part) if part in agent.sensors.names else None
+    if not isinstance(sensor, Cells):
+        raise UserError(f"the observation has no {part!r} made of cells; expected a symbolic view")
+    return sensor
 
 
 def sensitivity(
@@ -50,9 +78,7 @@ def sensitivity(
     Raises:
         ValueError: the part is not made of cells.
     """
-    cells = agent.sensors.leaf(part) if part in agent.sensors.names else None
-    if not isinstance(cells, Cells):
-        raise UserError(f"the observation has no {part!r} made of cells; expected a symbolic view")
+    cells = cells_of(agent, part)
     size = cells.embeddings[0].embedding_dim
     shape = (*rows.observation[part].shape[:-1], int(size))  # type: ignore[arg-type]
     like = next(cells.parameters())
@@ -85,5 +111,10 @@ def _nudged(cells: Cells, nudges: list[Tensor]) -> Iterator[None]:
 def remembered_steps(agent: Agent, rows: Rows, state: CoreState, decision: Decision) -> Tensor:
     """The share of a decision's sensitivity that each row has, [T, B]; the shares of an environment
     add up to 1 (to 0 where nothing matters)."""
-    of_rows: Tensor = sensitivity(agent, rows, state, decision).flatten(2).norm(dim=-1)
+    return shares_of_rows(sensitivity(agent, rows, state, decision))
+
+
+def shares_of_rows(found: Tensor) -> Tensor:
+    """`remembered_steps`, [T, B], of sensitivities that were found already, [T, B, V, W]."""
+    of_rows: Tensor = found.flatten(2).norm(dim=-1)
     return of_rows / of_rows.sum(0).clamp(min=torch.finfo(of_rows.dtype).tiny)

@@ -24,7 +24,7 @@ REFERENCE = "simcore"
 BASELINE = "none"
 """The variant that learns by reward alone."""
 
-MAIN = ("simcore", "weight-1", "both-weight-1", "present", BASELINE)
+MAIN = ("simcore", "far-weight-1", "both-weight-1", "present", BASELINE)
 """Prediction, with and without reconstruction, reconstruction and reward alone: the comparison the
 study is about."""
 

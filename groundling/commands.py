@@ -162,6 +162,36 @@ def foresee(
     print_table(["steps ahead", "cell", *names], rows)
 
 
+def inspect(
+    run: tyro.conf.Positional[Path],
+    /,
+    parts: tyro.conf.Positional[tuple[Literal["map", "attention", "states", "cause"], ...]] = (),
+    *,
+    json: bool = False,
+    device: str = "cpu",
+) -> None:
+    """Look inside a frozen agent: draw its memory, find what it attends to, change its mind.
+
+    Args:
+        run: The run directory.
+        parts: map (the room as it is remembered), attention (what its decisions hang on), states
+            (its memory in two dimensions), cause (what follows when it is changed); all, unless
+            given.
+        json: Print every number as JSON.
+        device: Where to compute.
+    """
+    from groundling.evaluation.inspection import PARTS, inspect_run
+    from groundling.training.run import RunDirectory
+
+    found = inspect_run(run, parts or PARTS, device=device)
+    if json:
+        _print_json({part: finding.numbers for part, finding in found.items()})
+        return
+    for finding in found.values():
+        print_table(finding.table[0], finding.table[1:])
+    print(f"written: {RunDirectory(run).inspection}; `groundling report {run}` shows it")
+
+
 def compare(
     runs: tyro.conf.Positional[tuple[Path, ...]],
     /,
@@ -207,16 +237,18 @@ def report(
     runs: tyro.conf.Positional[tuple[Path, ...]],
     /,
     output: Path | None = None,
+    without: tuple[Literal["map", "attention", "states", "cause"], ...] = (),
 ) -> None:
     """Write report.html: curves, tables, films, comparisons, every setting.
 
     Args:
         runs: One run directory or more.
         output: The page (default: report.html in the run, or beside the first of several).
+        without: Sections of `inspect` to leave out.
     """
     from groundling.evaluation.report import write_report
 
-    print(f"written: {write_report(*runs, output=output)}")
+    print(f"written: {write_report(*runs, output=output, without=without)}")
 
 
 def watch(
@@ -302,6 +334,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "evaluate": evaluate,
     "foresee": foresee,
+    "inspect": inspect,
     "compare": compare,
     "report": report,
     "watch": watch,

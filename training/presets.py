@@ -17,8 +17,8 @@ from groundling.training.config import EnvironmentConfig, OnlineProbeConfig, Tra
 
 def demo() -> TrainConfig:
     """A 5 × 5 room with 3 objects, and an agent that predicts; minutes on two cores."""
-    # In so short a time, predicting loudly is what knowledge comes of.
-    prediction = VARIANTS["weight-1"]
+    # In so short a time, predicting loudly, and far ahead, is what knowledge comes of.
+    prediction = VARIANTS["far-weight-1"]
     return dataclasses.replace(know_small(**prediction), frames=DEMO_FRAMES, log_every=20)
 
 
@@ -75,6 +75,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "none": {},
     "simcore": {"loss": "simcore"},
     "weight-1": {"loss": "simcore", "weight": 1.0},
+    # Its last horizon from the start.
+    "far-weight-1": {"loss": "simcore", "weight": 1.0, "frames_per_horizon": 0},
     # Horizon 0, reconstruction of the present view: alone, and beside the future.
     "present": {"loss": "simcore", "weight": 0.0} | _PRESENT,
     "both": {"loss": "simcore"} | _PRESENT,

@@ -28,6 +28,7 @@ class RunDirectory:
         self.checkpoint = self.path / "checkpoints" / "latest.pt"
         self.probe = self.path / "probe"
         self.evaluation = self.path / "evaluation"
+        self.inspection = self.path / "inspection"
         self.media = self.path / "media"
         self.report = self.path / "report.html"
         self.lock = self.checkpoint.with_name("lock")
@@ -49,6 +50,10 @@ class RunDirectory:
     def picture(self, frames: int | None = None) -> Path:
         """`results`, drawn."""
         return self.results(frames).with_suffix(".png")
+
+    def finding(self, part: str) -> Path:
+        """What one part of an inspection found (`evaluation.finding`)."""
+        return self.inspection / f"{part}.json"
 
     def by_room(self, frames: int | None = None) -> Path:
         """Right answers by room, beside `results`, for comparisons."""

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from groundling.envs.rooms.glyphs import PALETTE, RGB, SUPERSAMPLING, glyph
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, HIDDEN, SIZE, WALL, WHAT, World
+from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, FLOOR, HIDDEN, SIZE, WALL, WHAT, World
 
 TILE = 40
 """Side of a cell in a picture, in pixels, unless told otherwise."""
@@ -161,15 +161,69 @@ def draw_view(
     """
     what = view[..., WHAT]
     picture = Image.fromarray(_draw_ground(what == WALL, tile))
-    for row, column in np.argwhere(what >= FIRST_SHAPE):
-        colour = int(view[row, column, COLOUR])
-        sprite = glyph(
-            options.shape_names[what[row, column] - FIRST_SHAPE],
-            options.colour_names[colour - 1] if colour else None,
-            round(tile * _share_of_tile(max(int(view[row, column, SIZE]) - 1, 0), options.sizes)),
-        )
-        _paste(picture, sprite, int(row), int(column), tile)
+    sizes = np.maximum(view[..., SIZE].astype(np.int64) - 1, 0)
+    _place_things(picture, what, view[..., COLOUR], sizes, options, tile)
     _dim(picture, what == HIDDEN, tile)
     V = len(view)
     _paste(picture, _agent_sprite(3, tile), V - 1, V // 2, tile)
     return np.array(picture)
+
+
+def draw_map(
+    kind: NDArray[np.integer],
+    colour: NDArray[np.integer],
+    sure: NDArray[np.floating],
+    place: int,
+    heading: int,
+    options: RoomsOptions,
+    tile: int = TILE,
+) -> NDArray[np.uint8]:
+    """Draw a room as somebody remembers it, laid out as by `draw_room`.
+
+    Args:
+        kind: [size, size] as in `envs.maps.Maps`.
+        colour: [size, size], as there.
+        sure: [size, size] in 0 … 1: the less, the fainter the thing in that cell.
+        place: the agent's cell, counted row by row.
+        heading: where it looks: 0 east, 1 south, 2 west, 3 north.
+        options: of the room.
+        tile: side of a cell in pixels.
+
+    Gives uint8 [(size + 2) · tile, (size + 2) · tile, 3].
+    """
+    what = np.pad(kind + FLOOR, 1, constant_values=WALL)
+    picture = Image.fromarray(_draw_ground(what == WALL, tile))
+    colours, opacity = (np.pad(one, 1) for one in (colour, sure))
+    _place_things(picture, what, colours, np.ones_like(what), options, tile, opacity)
+    row, column = divmod(place, options.size)
+    _paste(picture, _agent_sprite(heading, tile), row + 1, column + 1, tile)
+    return np.array(picture)
+
+
+def _place_things(
+    picture: Image.Image,
+    what: NDArray[np.integer],
+    colours: NDArray[np.integer],
+    sizes: NDArray[np.integer],
+    options: RoomsOptions,
+    tile: int,
+    opacity: NDArray[np.floating] | None = None,
+) -> None:
+    """Draw what stands in the cells, all [R, C]; colour 0 is grey."""
+    for row, column in np.argwhere(what >= FIRST_SHAPE):
+        colour = int(colours[row, column])
+        sprite = glyph(
+            options.shape_names[what[row, column] - FIRST_SHAPE],
+            options.colour_names[colour - 1] if colour else None,
+            round(tile * _share_of_tile(int(sizes[row, column]), options.sizes)),
+        )
+        if opacity is not None:
+            sprite = _faint(sprite, float(opacity[row, column]))
+        _paste(picture, sprite, int(row), int(column), tile)
+
+
+def _faint(sprite: Image.Image, opacity: float) -> Image.Image:
+    """Give a sprite that lets the ground through."""
+    fainter = sprite.copy()
+    fainter.putalpha(sprite.getchannel("A").point(lambda alpha: round(alpha * opacity)))
+    return fainter

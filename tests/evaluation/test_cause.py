@@ -16,6 +16,7 @@ from groundling.envs.rooms.world import FIRST_SHAPE
 from groundling.envs.vocabulary import VOCABULARY
 from groundling.evaluation.cause import (
     Trials,
+    _without,
     answers_after,
     astray,
     behaviour_after,
@@ -83,6 +84,7 @@ def trials() -> Trials:
         target=WORDS[becomes],
         others=question("ball").expand(NUMBER, 1, -1),
         asked=torch.ones(NUMBER, 1, dtype=torch.bool),
+        known=torch.ones(NUMBER, 1, dtype=torch.bool),
         kind=torch.full((NUMBER,), FIRST_SHAPE),
         colours=torch.stack([colours[:, 0], becomes], dim=1) + 1,
     )
@@ -114,6 +116,22 @@ def test_what_says_so_already_is_left_alone(probe: Probe, trials: Trials) -> Non
     assert torch.equal(moved[content], trials.belief[content])
     assert (moved[~content] != trials.belief[~content]).any(-1).all()
     assert answers_after(probe, half, moved)["target"] > 0.99
+
+
+def test_what_is_left_of_a_gradient_stands_at_right_angles_to_the_spared() -> None:
+    generator = torch.Generator().manual_seed(0)
+    slope, one, other = torch.randn(3, 5, 8, generator=generator).unbind(0)
+    other[:, 1:] *= 1e-6  # A gradient as small as those of sure answers.
+    left = _without(slope, [one, other, one])  # The same twice.
+    for spared in (one, other):
+        along = (left * spared).sum(-1) / spared.norm(dim=-1)
+        assert along.abs().max() < 1e-5
+    # Nothing else is lost: what is missing is a mixture of the spared.
+    spanned = torch.stack([one, other], dim=-1)
+    missing = (slope - left)[..., None]
+    rest = missing - spanned @ torch.linalg.lstsq(spanned.double(), missing.double())[0].float()
+    assert rest.abs().max() < 1e-4
+    assert torch.equal(_without(slope, []), slope)
 
 
 CONFIG = TrainConfig(
@@ -149,7 +167,7 @@ def asked(run: RunDirectory) -> tuple[Reader, Probe, Trials]:
     decoder = load_probe(run, agent, len(VOCABULARY))
     assert decoder is not None
     found = collect_trials(
-        reader, decoder, CONFIG.env, rooms=64, generator=np.random.default_rng(0), device=CPU
+        reader, [decoder], CONFIG.env, rooms=64, generator=np.random.default_rng(0), device=CPU
     )
     return reader, decoder, found
 
@@ -173,6 +191,34 @@ def test_trials_ask_of_what_was_seen_and_is_answered_rightly(
         texts = {VOCABULARY.decode(tokens.tolist()) for tokens in others}
         assert len(texts) == len(others)
         assert text not in texts
+
+
+def test_a_small_step_leaves_other_answers_as_they_are(
+    asked: tuple[Reader, Probe, Trials],
+) -> None:
+    _, decoder, trials = asked
+    room, which = trials.asked.nonzero(as_tuple=True)
+    others = trials.others[room, which]
+    given = decoder(trials.belief[room], others).argmax(-1, keepdim=True)
+
+    @torch.no_grad()
+    def logs(belief: torch.Tensor, tokens: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(decoder(belief, tokens), -1).gather(-1, answer)
+
+    def changes(spare: bool) -> tuple[float, float]:
+        moved = towards(decoder, trials, spare=spare, step=1e-2, most=1)
+        before, after = (
+            logs(belief, trials.tokens, trials.target[:, None]) for belief in (trials.belief, moved)
+        )
+        other_before, other_after = (
+            logs(belief[room], others, given) for belief in (trials.belief, moved)
+        )
+        return float((after - before).min()), float((other_after - other_before).abs().max())
+
+    gained, lost = changes(spare=True)
+    _, lost_without = changes(spare=False)
+    assert gained > 0
+    assert lost < 0.1 * lost_without
 
 
 def test_expected_colours_against_a_slow_reference(
@@ -211,7 +257,7 @@ def test_worlds_that_are_not_ours_are_refused(
     with pytest.raises(ValueError, match="not one of our rooms"):
         collect_trials(
             reader,
-            decoder,
+            [decoder],
             EnvironmentConfig(id="CartPole-v1"),
             rooms=2,
             generator=np.random.default_rng(0),

@@ -17,6 +17,7 @@ from PIL import Image
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.evaluation.episodes import evaluate
 from groundling.evaluation.film import film_environment
+from groundling.evaluation.finding import Finding, write_finding
 from groundling.evaluation.probing import probe_run
 from groundling.evaluation.protocol import ProbeSettings
 from groundling.evaluation.report import write_report
@@ -95,6 +96,33 @@ def test_the_report_needs_nothing_from_outside(run: RunDirectory, probed: dict[s
         assert f">{html.escape(name, quote=True).replace('&#x27;', '&#39;')}</td>" in text
     numbers = json.loads((run.path / "results.json").read_text())
     assert numbers["runs"][str(run.path)]["probe"]["rows"] == probed["rows"]
+
+
+def test_what_was_found_inside_has_sections_that_can_be_left_out(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    copy = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
+    page = write_report(copy.path).read_text()
+    assert f"groundling inspect {copy.path} map attention states cause</code>" in page
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 3)).save(buffer, format="PNG")
+    pictures = {"one": buffer.getvalue(), "two": buffer.getvalue()}
+    copy.inspection.mkdir()
+    for part in ("map", "states"):
+        found = Finding(f"About {part} & more", "<read>", [["it"], [part]], pictures, {part: 7})
+        write_finding(found, copy.finding(part))
+    before = len(Page(page).addresses)
+    page = write_report(copy.path).read_text()
+    check_needs_nothing(Page(page), pictures=before + 4)
+    assert page.index("<h2>About map &amp; more</h2>") < page.index("<h2>About states &amp; more")
+    assert "&lt;read&gt;" in page
+    assert f"groundling inspect {copy.path} attention cause</code>" in page
+    page = write_report(copy.path, without=("map", "cause", "attention")).read_text()
+    check_needs_nothing(Page(page), pictures=before + 2)
+    assert "About map" not in page
+    assert "groundling inspect" not in page
+    numbers = json.loads((copy.path / "results.json").read_text())
+    assert numbers["runs"][str(copy.path)]["inspection"] == {"states": {"states": 7}}
 
 
 def test_numbers_of_an_earlier_version_are_not_guessed_at(
