@@ -44,6 +44,8 @@ from groundling.evaluation.sensitivity import (
     sensitivity,
     value,
 )
+from groundling.training.config import EnvironmentConfig
+from groundling.training.config import EnvironmentConfig
 from groundling.training.progress import progress
 from groundling.training.run import RunDirectory, load_agent, resolve_device
 
@@ -96,9 +98,9 @@ def inspect_attention(
         ValueError: this is no run, its observation has no part made of cells, or no episode is as
             long as the settings ask.
     """
-    settings = settings or AttentionSettings()
     run, place = RunDirectory(run_dir), resolve_device(device)
     agent, config = load_agent(run.path, device=device)
+    settings = settings or _usual_settings(config.env)
     agents = {AGENT: agent, UNTRAINED: load_agent(run.path, device=device, untrained=True)[0]}
     part = _part_made_of_cells(agent)
     rooms = config.env.rooms if config.env.is_rooms else None
@@ -127,6 +129,22 @@ def inspect_attention(
         pictures={"maps": draw_maps(maps, views, rooms), "steps": draw_steps(numbers)},
         numbers=numbers,
     )
+
+
+def _usual_settings(environment: EnvironmentConfig) -> AttentionSettings:
+    """Half an episode, if that is shorter than usual."""
+    usual = AttentionSettings()
+    if not environment.is_rooms:
+        return usual
+    return dataclasses.replace(usual, steps=min(usual.steps, environment.rooms.episode_length // 2))
+
+
+def _usual_settings(environment: EnvironmentConfig) -> AttentionSettings:
+    """Half an episode, if that is shorter than usual."""
+    usual = AttentionSettings()
+    if not environment.is_rooms:
+        return usual
+    return dataclasses.replace(usual, steps=min(usual.steps, environment.rooms.episode_length // 2))
 
 
 def _part_made_of_cells(agent: Agent) -> str:
