@@ -20,7 +20,7 @@ from groundling.evaluation import minds_eye
 from groundling.evaluation.film import film_run
 from groundling.evaluation.finding import Finding, read_finding, write_finding
 from groundling.evaluation.mapping import Drawing, MapDecoder, MapSettings, Sizes
-from groundling.evaluation.minds_eye import MindsEye, inspect_map, load_minds_eye
+from groundling.evaluation.minds_eye import MindsEye, _likeliest, inspect_map, load_minds_eye
 from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.loop import train
 from groundling.training.run import RunDirectory, load_agent
@@ -112,6 +112,15 @@ def test_the_minds_eye_draws_what_is_likeliest(monkeypatch: pytest.MonkeyPatch) 
         assert np.abs(found.astype(int) - right.astype(int)).max() <= 2
 
 
+def test_a_thing_is_as_faint_as_its_kind_and_colour_are_unsure() -> None:
+    kind = torch.tensor([[[0.3, 0.1, 0.6], [0.7, 0.2, 0.1]]]).log()
+    colour = torch.tensor([[[0.3, 0.2, 0.5], [0.9, 0.06, 0.04]]]).log()
+    what, which, sure = _likeliest(Drawing(kind, colour, torch.zeros(1, 2), torch.zeros(1, 4)))
+    assert what.tolist() == [2, 0]
+    assert which.tolist() == [2, 1]  # Colour 0 is none.
+    np.testing.assert_allclose(sure, [0.3, 0.042], rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return train(CONFIG, tmp_path_factory.mktemp("runs") / "run", show_progress=False)
@@ -128,6 +137,7 @@ def test_a_run_is_mapped_beside_what_it_was_before_training(
     rows = found.numbers["rows"]
     assert list(rows) == ["agent", "untrained agent", "prior"]
     assert all(abs(bits) < 1e-6 for bits in rows["prior"]["bits"].values())
+    assert rows["agent"]["bits"] != rows["untrained agent"]["bits"]
     assert found.numbers == inspect_map(run.path, FEW, show_progress=False).numbers
     assert list(found.table[0][1:]) == list(rows)
     assert all(len(line) == 4 for line in found.table)
