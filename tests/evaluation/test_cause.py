@@ -109,6 +109,18 @@ def test_a_planted_direction_is_found_and_a_random_one_does_nothing(
     assert control["changed"] < 0.2
 
 
+def test_what_was_not_known_is_counted_apart(probe: Probe, trials: Trials) -> None:
+    moved = towards(probe, trials)
+    others = torch.cat([trials.others, question("key").expand(NUMBER, 1, -1)], dim=1)
+    asked = torch.ones(NUMBER, 2, dtype=torch.bool)
+    known = torch.tensor([True, False]).expand(NUMBER, -1)
+    after = answers_after(
+        probe, dataclasses.replace(trials, others=others, asked=asked, known=known), moved
+    )
+    assert after["others"] < 0.02  # The ball's colour.
+    assert 0.49 < after["all others"] < 0.52  # The key's changes always.
+
+
 def test_what_says_so_already_is_left_alone(probe: Probe, trials: Trials) -> None:
     content = torch.arange(NUMBER) % 2 == 0
     half = dataclasses.replace(trials, target=torch.where(content, trials.answer, trials.target))
