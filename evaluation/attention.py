@@ -45,7 +45,6 @@ from groundling.evaluation.sensitivity import (
     value,
 )
 from groundling.training.config import EnvironmentConfig
-from groundling.training.config import EnvironmentConfig
 from groundling.training.progress import progress
 from groundling.training.run import RunDirectory, load_agent, resolve_device
 
@@ -129,14 +128,6 @@ def inspect_attention(
         pictures={"maps": draw_maps(maps, views, rooms), "steps": draw_steps(numbers)},
         numbers=numbers,
     )
-
-
-def _usual_settings(environment: EnvironmentConfig) -> AttentionSettings:
-    """Half an episode, if that is shorter than usual."""
-    usual = AttentionSettings()
-    if not environment.is_rooms:
-        return usual
-    return dataclasses.replace(usual, steps=min(usual.steps, environment.rooms.episode_length // 2))
 
 
 def _usual_settings(environment: EnvironmentConfig) -> AttentionSettings:
