@@ -32,8 +32,8 @@ from groundling.training.seeds import Purpose, environment_seed
 AGES = (0, 1, 5, 10, 20)
 """Steps since a cell was seen at which a new group begins; 0 is in view."""
 
-THING = 2
-"""The first kind that is a thing."""
+WALL, THING = 1, 2
+"""Kinds: of walls, and the first of things."""
 
 LONG_AGO = "5+"
 """All groups from the third on, together."""

@@ -23,6 +23,8 @@ from groundling.evaluation.figures import COLOURS, png
 from groundling.evaluation.finding import Finding
 from groundling.evaluation.mapping import (
     LONG_AGO,
+    THING,
+    WALL,
     Drawing,
     MapDecoder,
     MapFit,
@@ -52,11 +54,11 @@ SAYS = (
     "A decoder draws the whole room from the agent's frozen memory: what stands in every cell, "
     "where the agent is, where it looks. It is fitted on {rooms:,} rooms and scored on {test:,} "
     "others. Above: a room as it is (bright: what the agent sees now) and as it is drawn from the "
-    "agent's memory; the fainter a thing, the less sure. Beneath: told that something stands in a "
-    "cell, how often its kind and colour are named right, and how much is known of any cell, by "
-    "steps since the cell was seen; beside the same network before its first update, and beside "
-    "what stands in a cell on average. Knowing that there is a red key is not enough here: it must "
-    "be known where."
+    "agent's memory; the fainter a thing, the less sure that anything is there. Beneath: told that "
+    "something stands in a cell, how often its kind and colour are named right, and how much is "
+    "known of any cell, by steps since the cell was seen; beside the same network before its first "
+    "update, and beside what stands in a cell on average. Knowing that there is a red key is not "
+    "enough here: it must be known where."
 )
 
 
@@ -152,10 +154,14 @@ class MindsEye:
 
 
 def _likeliest(drawing: Drawing) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Of the first map each cell's likeliest kind, its likeliest colour, and how sure both are."""
-    kind, what = drawing.kind[0].exp().max(-1)
-    colour, which = drawing.colour[0, :, 1:].exp().max(-1)
-    return what.cpu().numpy(), which.cpu().numpy() + 1, (kind * colour).cpu().numpy()
+    """Of the first map, [cells] each: wall where there probably is one, else the likeliest thing;
+    its likeliest colour; and how probable it is that any thing is there."""
+    kinds = drawing.kind[0].exp()
+    thing = kinds[:, THING:].argmax(-1) + THING
+    kind = torch.where(kinds[:, WALL] > 0.5, WALL, thing)
+    colour = drawing.colour[0, :, 1:].argmax(-1) + 1
+    there = kinds[:, THING:].sum(-1)
+    return kind.cpu().numpy(), colour.cpu().numpy(), there.cpu().numpy()
 
 
 def _file(run: RunDirectory) -> Path:

@@ -112,13 +112,13 @@ def test_the_minds_eye_draws_what_is_likeliest(monkeypatch: pytest.MonkeyPatch) 
         assert np.abs(found.astype(int) - right.astype(int)).max() <= 2
 
 
-def test_a_thing_is_as_faint_as_its_kind_and_colour_are_unsure() -> None:
-    kind = torch.tensor([[[0.3, 0.1, 0.6], [0.7, 0.2, 0.1]]]).log()
-    colour = torch.tensor([[[0.3, 0.2, 0.5], [0.9, 0.06, 0.04]]]).log()
+def test_a_thing_is_as_faint_as_it_is_unsure_that_anything_is_there() -> None:
+    kind = torch.tensor([[[0.7, 0.0, 0.1, 0.2], [0.3, 0.6, 0.1, 0.0], [0.1, 0.4, 0.3, 0.2]]]).log()
+    colour = torch.tensor([[[0.3, 0.2, 0.5], [0.9, 0.06, 0.04], [0.5, 0.2, 0.3]]]).log()
     what, which, sure = _likeliest(Drawing(kind, colour, torch.zeros(1, 2), torch.zeros(1, 4)))
-    assert what.tolist() == [2, 0]
-    assert which.tolist() == [2, 1]  # Colour 0 is none.
-    np.testing.assert_allclose(sure, [0.3, 0.042], rtol=1e-5)
+    assert what.tolist() == [3, 1, 2]  # A thing, a wall, a thing.
+    assert which.tolist() == [2, 1, 2]  # Colour 0 is none.
+    np.testing.assert_allclose(sure, [0.3, 0.1, 0.5], rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
