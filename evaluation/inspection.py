@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 from groundling.evaluation.attention import inspect_attention
 from groundling.evaluation.finding import Finding, read_finding, write_finding
-from groundling.evaluation.intervention import inspect_cause
+from groundling.evaluation.intervention import check_can_change, inspect_cause
 from groundling.evaluation.minds_eye import inspect_map
-from groundling.evaluation.states import inspect_states
+from groundling.evaluation.states import find_tsne, inspect_states
 from groundling.training.run import RunDirectory
 
 Part = Literal["map", "attention", "states", "cause"]
@@ -44,6 +44,11 @@ def inspect_run(
     """
     run = RunDirectory(run_dir)
     run.read_config()  # What is no run gets no directory of its own.
+    # What is missing is better said now than after the parts before it.
+    if "states" in parts:
+        find_tsne()
+    if "cause" in parts:
+        check_can_change(run)
     run.make(run.inspection)
     found = {}
     for part in parts:

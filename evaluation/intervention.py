@@ -87,11 +87,9 @@ def inspect_cause(
     settings = settings or CauseSettings()
     run, place = RunDirectory(run_dir), resolve_device(device)
     agent, config = load_agent(run.path, device=device)
-    if not config.env.is_rooms:
-        raise UserError(f"{config.env.id} is not one of our rooms; beliefs are changed there")
+    check_can_change(run)
     decoder = load_probe(run, agent, len(VOCABULARY))
-    if decoder is None or not run.results().exists():
-        raise UserError(f"{run_dir} was not probed; expected `groundling probe {run_dir}`")
+    assert decoder is not None
     decoder = decoder.to(place)
     judge = fit_judge(run, agent, config.env, place, shown=show_progress)
     trials = collect_trials(
@@ -110,6 +108,15 @@ def inspect_cause(
         pictures={"effects": _effects(numbers)},
         numbers=numbers | {"settings": dataclasses.asdict(settings)},
     )
+
+
+def check_can_change(run: RunDirectory) -> None:
+    """Raises UserError if a run was not probed, or its world is not one of our rooms."""
+    environment = run.read_config().env
+    if not environment.is_rooms:
+        raise UserError(f"{environment.id} is not one of our rooms; beliefs are changed there")
+    if not run.results().exists():
+        raise UserError(f"{run.path} was not probed; expected `groundling probe {run.path}`")
 
 
 def fit_judge(

@@ -52,6 +52,10 @@ def test_every_part_is_known_and_called(
         return inspect
 
     monkeypatch.setattr(inspection, "_INSPECT", {part: made(part) for part in PARTS})
+    with pytest.raises(UserError, match="was not probed"):
+        inspect_run(run.path, show_progress=False)
+    assert not called
+    monkeypatch.setattr(inspection, "check_can_change", lambda _: None)
     found = inspect_run(run.path, show_progress=False)
     assert list(found) == list(PARTS)
     assert called == [(part, run.path, {"device": "cpu", "show_progress": False}) for part in PARTS]
@@ -84,7 +88,7 @@ def test_what_is_no_run_gets_no_directory(tmp_path: Path) -> None:
     [
         (["cause"], "was not probed; expected `groundling probe"),
         (["maps"], "maps"),
-        (["--device", "tpu"], "tpu"),
+        (["states", "--device", "tpu"], "tpu"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
