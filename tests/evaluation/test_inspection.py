@@ -79,7 +79,7 @@ def test_what_was_found_before_an_error_is_kept(
 
 def test_what_is_no_run_gets_no_directory(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no run"):
-        inspect_run(tmp_path, show_progress=False)
+        inspect_run(tmp_path, ("map",), show_progress=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -79,6 +79,8 @@ def test_every_change_is_watched_in_every_way(found: Finding) -> None:
     assert numbers[BEFORE]["behaviour"]["policy"] == pytest.approx(0, abs=1e-6)
     assert numbers[TOWARDS]["behaviour"]["policy"] > 0
     assert all(0 < share < 1 for share in numbers[BEFORE]["expected"])
+    for change in (TOWARDS, ASTRAY):
+        assert numbers[change]["expected"] != numbers[BEFORE]["expected"]
     titles = [line[0] for line in found.table]
     assert "simulator expects the new colour" in titles
     shown = found.table[titles.index("asked answer is the new one, judge")]
