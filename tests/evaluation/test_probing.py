@@ -136,6 +136,32 @@ def test_what_was_fitted_is_not_fitted_again(
     assert len(fitted) == 3
 
 
+def test_an_agent_that_has_learned_further_is_asked_anew(run: RunDirectory, tmp_path: Path) -> None:
+    copy = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
+    probed(copy, TINY)
+    train(dataclasses.replace(config(), frames=2048), copy.path, show_progress=False)
+    again = probed(copy, TINY)
+    assert again["frames"] > 1024
+    assert again["rows"] == probed(copy, TINY, keep=False)["rows"]
+
+
+def test_other_rooms_decide_when_to_stop(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = []
+
+    class Watched(fitting.Fit):
+        def run(self, advance=lambda: None):  # type: ignore[no-untyped-def]
+            moments.append((self.train.moments, self.validation.moments))
+            return super().run(advance)
+
+    monkeypatch.setattr(fitting, "Fit", Watched)
+    probed(run, TINY, keep=False)
+    assert len(moments) == 3
+    for fitted, deciding in moments:
+        assert 0 < deciding < 0.75 * fitted  # Of half as many rooms.
+
+
 def test_every_decoder_has_its_place_among_the_longest() -> None:
     assert set(fitting.LONGEST_FIRST) == set(get_args(DecoderName))
 
