@@ -155,6 +155,8 @@ def test_several_runs_are_compared_on_one_page(
     assert "p = " in text
     numbers = json.loads((output.parent / "results.json").read_text())
     assert set(numbers["comparison"]["groups"]) == {"far", "near"}
+    # Unless another place is given, the page lies beside the first of them.
+    assert write_report(*runs[:2]) == tmp_path.resolve() / "report.html"
 
 
 def test_the_page_opens_in_a_browser(
