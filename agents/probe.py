@@ -171,6 +171,23 @@ class Probe(Standardised):
         asked = torch.arange(len(tokens), device=tokens.device) if asked is None else asked
         return cast(Tensor, self.decoder(self.standard(belief), tokens.long(), about, asked))
 
+    def log_probability(self, standard: Tensor, tokens: Tensor, answers: Tensor) -> Tensor:
+        """Of one answer to each of N questions, in nats; here the gradient does pass the wall.
+
+        For Jacobians and interventions alone: nothing may learn from it.
+
+        Args:
+            standard: [N, belief_size] beliefs in standard deviations (see `standard`).
+            tokens: [N, L] integers, 0 = padding.
+            answers: [N] word ids, int64.
+
+        Returns:
+            [N].
+        """
+        each = torch.arange(len(standard), device=standard.device)
+        logits = self.decoder(standard, tokens.long(), each, each)
+        return torch.log_softmax(logits, -1).gather(-1, answers[:, None])[:, 0]
+
 
 def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
     """Cross-entropy of the right answer in nats, [N], from [N, words] and word ids [N] int64."""

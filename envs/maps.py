@@ -11,6 +11,9 @@ NEVER_SEEN = -1
 OUTSIDE = -2
 """In `Maps.age`: there is no such cell."""
 
+WALL, THING = 1, 2
+"""In `Maps.kind`: a wall, and the first kind that is a thing."""
+
 HEADINGS = 4
 """East, south, west, north."""
 
@@ -60,7 +63,7 @@ def around_agent(maps: Maps) -> Maps:
         return around.reshape(number, side, side)
 
     return maps._replace(
-        kind=turned(maps.kind, 1), colour=turned(maps.colour, 0), age=turned(maps.age, OUTSIDE)
+        kind=turned(maps.kind, WALL), colour=turned(maps.colour, 0), age=turned(maps.age, OUTSIDE)
     )
 
 

@@ -88,7 +88,7 @@ def towards(
     others = [(tokens, _words(probe, moved, tokens)) for tokens in asked]
     for _ in range(most):
         standard = probe.standard(moved)
-        chosen = _log_probability(probe, standard, trials.tokens, trials.target)
+        chosen = probe.log_probability(standard, trials.tokens, trials.target)
         short = chosen < math.log(sure)
         if not short.any():
             break
@@ -98,18 +98,11 @@ def towards(
     return moved
 
 
-def _log_probability(probe: Probe, standard: Tensor, tokens: Tensor, answer: Tensor) -> Tensor:
-    """Of one answer to each of N questions, [N] in nats, from standardised beliefs."""
-    each = torch.arange(len(standard), device=standard.device)
-    logits = probe.decoder(standard, tokens, each, each)
-    return torch.log_softmax(logits, -1).gather(-1, answer[:, None])[:, 0]
-
-
 def _slope(probe: Probe, standard: Tensor, tokens: Tensor, answer: Tensor) -> Tensor:
-    """The gradient of those log-probabilities, [N, belief size]."""
+    """The gradient of the log-probabilities of answers, [N, belief size]."""
     standard = standard.detach().requires_grad_()
     with torch.enable_grad():
-        wanted = _log_probability(probe, standard, tokens, answer).sum()
+        wanted = probe.log_probability(standard, tokens, answer).sum()
     return torch.autograd.grad(wanted, standard)[0]
 
 

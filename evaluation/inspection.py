@@ -51,7 +51,7 @@ def inspect_run(
         check_can_change(run)
     run.make(run.inspection)
     found = {}
-    for part in parts:
+    for part in dict.fromkeys(parts):
         found[part] = _INSPECT[part](run.path, device=device, show_progress=show_progress)
         write_finding(found[part], run.finding(part))
     return found

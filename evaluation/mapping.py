@@ -20,7 +20,7 @@ from groundling.agents.agent import Agent
 from groundling.agents.generators import initialised_by, named_generator, named_seed
 from groundling.agents.probe import Standardised
 from groundling.envs.errors import UserError
-from groundling.envs.maps import HEADINGS, NEVER_SEEN, OUTSIDE, Maps, MapSource, around_agent
+from groundling.envs.maps import HEADINGS, NEVER_SEEN, OUTSIDE, THING, Maps, MapSource, around_agent
 from groundling.evaluation.examples import ROOMS_AT_ONCE, through_rooms
 from groundling.evaluation.scores import groups_of, share_interval
 from groundling.evaluation.walks import Reader, by_explorer, walk
@@ -31,9 +31,6 @@ from groundling.training.seeds import Purpose, environment_seed
 
 AGES = (0, 1, 5, 10, 20)
 """Steps since a cell was seen at which a new group begins; 0 is in view."""
-
-WALL, THING = 1, 2
-"""Kinds: of walls, and the first of things."""
 
 LONG_AGO = "5+"
 """All groups from the third on, together."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from groundling.agents.agent import Agent
 from groundling.agents.generators import named_generator
-from groundling.envs.maps import cells_around
+from groundling.envs.maps import THING, WALL, cells_around
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.render import draw_map
 from groundling.evaluation.controls import AGENT, UNTRAINED
@@ -23,8 +23,6 @@ from groundling.evaluation.figures import COLOURS, png
 from groundling.evaluation.finding import Finding
 from groundling.evaluation.mapping import (
     LONG_AGO,
-    THING,
-    WALL,
     Drawing,
     MapDecoder,
     MapFit,

@@ -6,7 +6,7 @@ The page opens from disk: no script, no network, every picture inside the file. 
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,17 @@ def write_report(
     if file.is_dir():
         raise UserError(f"--output {file} is a directory; expected a file to write")
     shown = [part for part in PARTS if part not in without]
-    gathered = {str(run.path): _gather(run, shown) for run in runs}
+    inside = {
+        str(run.path): {part: one for part, one in findings_of(run).items() if part in shown}
+        for run in runs
+    }
+    gathered = {str(run.path): _gather(run, inside[str(run.path)]) for run in runs}
     probed = all(found["probe"] for found in gathered.values())
     comparison = compare([run.path for run in runs]) if len(runs) > 1 and probed else None
     page = _template().render(
-        runs=[_sections(run, gathered[str(run.path)], shown) for run in runs],
+        runs=[
+            _sections(run, gathered[str(run.path)], inside[str(run.path)], shown) for run in runs
+        ],
         comparison=comparison,
         dots=_png(comparison_dots(comparison)) if comparison else None,
         control_task=CONTROL_TASK,
@@ -77,7 +83,7 @@ def _place(runs: Sequence[RunDirectory]) -> Path:
     return runs[0].report if len(runs) == 1 else runs[0].path.resolve().parent / "report.html"
 
 
-def _gather(run: RunDirectory, shown: Sequence[Part]) -> dict[str, Any]:
+def _gather(run: RunDirectory, inside: Mapping[Part, Finding]) -> dict[str, Any]:
     """Every number of a run."""
     config = run.read_config()
     metrics = read_rows(run.metrics)
@@ -97,17 +103,19 @@ def _gather(run: RunDirectory, shown: Sequence[Part]) -> dict[str, Any]:
         "last": metrics[-1] if metrics else None,
         "returns": returns,
         "probe": probe,
-        "inspection": {
-            part: finding.numbers for part, finding in findings_of(run).items() if part in shown
-        },
+        "inspection": {part: finding.numbers for part, finding in inside.items()},
     }
 
 
-def _sections(run: RunDirectory, found: dict[str, Any], shown: Sequence[Part]) -> dict[str, Any]:
+def _sections(
+    run: RunDirectory,
+    found: dict[str, Any],
+    inside: Mapping[Part, Finding],
+    shown: Sequence[Part],
+) -> dict[str, Any]:
     """What the page shows of a run: its numbers, and pictures of them."""
     metrics = read_rows(run.metrics)
     probe = found["probe"]
-    inspected = findings_of(run)
     film = film_run(run.path, run.media / "episode.gif")
     return found | {
         "path": str(run.path),
@@ -115,8 +123,8 @@ def _sections(run: RunDirectory, found: dict[str, Any], shown: Sequence[Part]) -
         "bars": _png(accuracy_bars(probe)) if probe else None,
         "ages": _steps(probe, "steps_since_seen", "steps since seen"),
         "times": _steps(probe, "time_in_episode", "steps of the episode"),
-        "findings": [_illustrated(inspected[part]) for part in shown if part in inspected],
-        "missing": [part for part in shown if part not in inspected],
+        "findings": [_illustrated(finding) for finding in inside.values()],
+        "missing": [part for part in shown if part not in inside],
         "film": _inline(film.read_bytes(), "image/gif"),
         "settings": json.dumps(found["config"], indent=2),
     }

@@ -39,10 +39,7 @@ def answer(probe: Probe, tokens: Tensor, words: Tensor) -> Decision:
 
     def decided(output: AgentOutput) -> Tensor:
         belief = CoreState(output.core.hidden[-1], output.core.cell[-1]).belief
-        each = torch.arange(len(words), device=belief.device)
-        logits = probe.decoder(probe.standard(belief), tokens.long(), each, each)
-        chosen: Tensor = torch.log_softmax(logits, -1).gather(-1, words[:, None])[:, 0]
-        return chosen
+        return probe.log_probability(probe.standard(belief), tokens, words)
 
     return decided
 

@@ -22,7 +22,7 @@ from groundling.agents.agent import Agent, Rows
 from groundling.agents.generators import named_generator, named_seed
 from groundling.agents.probe import Standardised
 from groundling.envs.errors import UserError
-from groundling.envs.maps import Maps
+from groundling.envs.maps import THING, Maps
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.evaluation.controls import AGENT, UNTRAINED
 from groundling.evaluation.drawings import NOTHING, Panel, scatter_panels
@@ -207,7 +207,7 @@ def nearest_in_view(maps: Maps) -> NDArray[np.int64]:
     number, rows, columns = maps.kind.shape
     row, column = (part[:, None, None] for part in np.divmod(maps.place, columns))
     distance = (np.arange(rows)[:, None] - row) ** 2 + (np.arange(columns) - column) ** 2
-    seen = (maps.kind >= 2) & (maps.age == 0)
+    seen = (maps.kind >= THING) & (maps.age == 0)
     nearest = np.where(seen, distance, np.inf).reshape(number, -1).argmin(-1)
     kind = maps.kind.reshape(number, -1)[np.arange(number), nearest]
     return np.where(seen.any((1, 2)), kind - 1, 0)
@@ -342,23 +342,12 @@ def inspect_states(
         advance(0)
         laid_out = tsne(beliefs[AGENT], settings)
         advance(1)
-    panels = [
-        Panel(name, _note(agreed[name]), one.values, one.labels, one.few)
-        for name, one in states.situations.items()
-    ]
-    axes = [
-        f"{number} component ({100 * share:.0f} % of the variance)"
-        for number, share in zip(("first", "second"), shares[AGENT], strict=False)
-    ]
     components = {name: components_for(of_agent) for name, of_agent in shares.items()}
     return Finding(
         title="The landscape of its states",
         says=SAYS.format(moments=len(states.room), rooms=rooms, neighbours=settings.neighbours),
         table=_table(agreed, components),
-        pictures={
-            "tsne": scatter_panels(laid_out, panels),
-            "pca": scatter_panels(analysed[AGENT][0], panels, axes),
-        },
+        pictures=_pictures(states.situations, agreed, laid_out, *analysed[AGENT]),
         numbers={
             "agreement": agreed,
             "components": components,
@@ -368,6 +357,28 @@ def inspect_states(
             "settings": dataclasses.asdict(settings),
         },
     )
+
+
+def _pictures(
+    situations: Mapping[str, Situation],
+    agreed: Mapping[str, Any],
+    laid_out: NDArray[Any],
+    projected: NDArray[Any],
+    shares: NDArray[Any],
+) -> dict[str, bytes]:
+    """Both landscapes, a panel for each situation."""
+    panels = [
+        Panel(name, _note(agreed[name]), one.values, one.labels, one.few)
+        for name, one in situations.items()
+    ]
+    axes = [
+        f"{number} component ({100 * share:.0f} % of the variance)"
+        for number, share in zip(("first", "second"), shares, strict=False)
+    ]
+    return {
+        "tsne": scatter_panels(laid_out, panels),
+        "pca": scatter_panels(projected, panels, axes),
+    }
 
 
 def components_for(shares: NDArray[Any], enough: float = ENOUGH) -> int:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from groundling.agents.agent import Agent
+from groundling.agents.probe import Probe
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.vocabulary import VOCABULARY
-from groundling.evaluation.cause import collect_trials
+from groundling.evaluation.cause import Trials, collect_trials
 from groundling.evaluation.finding import Finding
 from groundling.evaluation.intervention import (
     ASTRAY,
@@ -61,6 +63,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 @pytest.fixture(scope="module")
 def found(run: RunDirectory) -> Finding:
     return inspect_cause(run.path, FEW, show_progress=False)
+
+
+def trials_of(agent: Agent, decoder: Probe) -> Trials:
+    return collect_trials(
+        Reader(agent, 128),
+        (decoder,),
+        CONFIG.env,
+        rooms=128,
+        generator=np.random.default_rng(0),
+        device=CPU,
+    )
 
 
 def test_every_change_is_watched_in_every_way(found: Finding) -> None:
@@ -119,14 +132,7 @@ def test_numbers_of_an_earlier_version_are_not_guessed_at(
 def test_the_simulator_of_an_untrained_agent_expects_nothing_else(run: RunDirectory) -> None:
     agent, config = load_agent(run.path, untrained=True)
     decoder = fit_judge(run, agent, config.env, CPU, shown=False)
-    trials = collect_trials(
-        Reader(agent, 128),
-        (decoder,),
-        config.env,
-        rooms=128,
-        generator=np.random.default_rng(0),
-        device=CPU,
-    )
+    trials = trials_of(agent, decoder)
     numbers = intervene(agent, decoder, decoder, trials, FEW)
     assert numbers[TOWARDS]["decoder"]["target"] > 0.9
     for colour in (0, 1):
@@ -137,17 +143,10 @@ def test_the_simulator_of_an_untrained_agent_expects_nothing_else(run: RunDirect
 
 
 def test_only_what_was_known_counts_among_other_answers(run: RunDirectory) -> None:
-    agent, config = load_agent(run.path)
+    agent, _ = load_agent(run.path)
     decoder = load_probe(run, agent, len(VOCABULARY))
     assert decoder is not None
-    trials = collect_trials(
-        Reader(agent, 128),
-        (decoder,),
-        config.env,
-        rooms=128,
-        generator=np.random.default_rng(0),
-        device=CPU,
-    )
+    trials = trials_of(agent, decoder)
     assert (trials.asked | ~trials.known).all()
     assert 0 < trials.known.sum() < trials.asked.sum()
 

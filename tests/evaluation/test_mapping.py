@@ -85,6 +85,8 @@ def test_what_was_seen_up_to_five_steps_ago_is_drawn_and_nothing_older(maps: lis
     for age in ("5-9", "10-19", "5+", "never"):
         assert scores["things"][age]["drawn"] < 0.05
         assert scores["things"][age]["named"] < 0.25  # Of 3 kinds in 3 colours, by chance 0.11.
+        low, high = scores["things"][age]["interval"]
+        assert low < scores["things"][age]["named"] < high
         assert scores["bits"][age] < 0.3  # Two things are known not to be elsewhere.
     assert scores["place"] > 0.98
     assert scores["heading"] > 0.98
