@@ -115,7 +115,7 @@ def check_can_change(run: RunDirectory) -> None:
     environment = run.read_config().env
     if not environment.is_rooms:
         raise UserError(f"{environment.id} is not one of our rooms; beliefs are changed there")
-    if not run.results().exists():
+    if not (run.results().exists() and run.decoder.exists()):
         raise UserError(f"{run.path} was not probed; expected `groundling probe {run.path}`")
 
 

@@ -349,7 +349,7 @@ def _save_probe(
 ) -> None:
     """Writes the fitted decoder beside the results, to be asked again (`groundling watch`)."""
     save_checkpoint(
-        run.probe / "decoder.pt",
+        run.decoder,
         {
             "probe": dict(weights),
             "settings": {"decoder": settings.decoders[0], "size": settings.size},
@@ -359,10 +359,9 @@ def _save_probe(
 
 def load_probe(run: RunDirectory, agent: Agent, num_words: int) -> Probe | None:
     """The decoder that `probe_run` fitted to this run, or None if it was not probed yet."""
-    path = run.probe / "decoder.pt"
-    if not path.exists():
+    if not run.decoder.exists():
         return None
-    state = load_checkpoint(path)
+    state = load_checkpoint(run.decoder)
     decoder, size = state["settings"]["decoder"], state["settings"]["size"]
     probe = make_probe(decoder, 2 * agent.core.core_size, num_words, size)
     probe.load_state_dict(state["probe"])

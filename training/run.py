@@ -27,6 +27,7 @@ class RunDirectory:
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoint = self.path / "checkpoints" / "latest.pt"
         self.probe = self.path / "probe"
+        self.decoder = self.probe / "decoder.pt"
         self.evaluation = self.path / "evaluation"
         self.inspection = self.path / "inspection"
         self.media = self.path / "media"

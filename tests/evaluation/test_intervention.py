@@ -127,6 +127,9 @@ def test_numbers_of_an_earlier_version_are_not_guessed_at(
     copy.results().write_text(json.dumps(results))
     with pytest.raises(ValueError, match=r"earlier version; expected `groundling probe"):
         inspect_cause(copy.path, FEW, show_progress=False)
+    copy.decoder.unlink()
+    with pytest.raises(ValueError, match=r"was not probed; expected `groundling probe"):
+        inspect_cause(copy.path, FEW, show_progress=False)
 
 
 def test_the_simulator_of_an_untrained_agent_expects_nothing_else(run: RunDirectory) -> None:
