@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundling.envs.questions import RAREST, UNUSED, Questions
-from groundling.envs.rooms.kernels import begin_rooms
-from groundling.envs.rooms.layout import absent_kinds, draw_kind, empty_world, rules_of
+from groundling.envs.rooms.layout import built, draw_kind
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.questions import (
     ANSWER,
@@ -39,6 +38,7 @@ from groundling.envs.rooms.questions import (
     unsensed_places,
 )
 from groundling.envs.rooms.rng import below, mix
+from groundling.envs.rooms.rules import absent_kinds
 from groundling.envs.rooms.wording import ATTRIBUTE, NEAR, SHAPE, TYPES, Language, language_of
 from groundling.envs.rooms.world import (
     COLUMN,
@@ -123,10 +123,7 @@ def answer_priors(options: RoomsOptions) -> NDArray[np.float64]:
     is as likely as any other, and every cell as likely to be among them.
     """
     generator = np.random.default_rng(0)
-    world = empty_world(PRIOR_ROOMS, options)
-    world.seed[:] = np.arange(PRIOR_ROOMS)
-    chosen = np.ones(PRIOR_ROOMS, np.bool_)
-    begin_rooms(tuple(world), tuple(rules_of(options)), absent_kinds(options), chosen)
+    world = built(options, np.arange(PRIOR_ROOMS))
     share = generator.random((PRIOR_ROOMS, 1, 1))
     world.seen_at[generator.random(world.seen_at.shape) < share] = 0
     questions = sample_questions(world, options, generator)

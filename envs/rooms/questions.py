@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from groundling.envs.questions import NOT_SEEN, UNUSED, Questions
 from groundling.envs.rooms.combinations import held_out
+from groundling.envs.rooms.near import is_near
 from groundling.envs.rooms.rng import below, mix
 from groundling.envs.rooms.wording import (
     ATTRIBUTE,
@@ -55,9 +56,6 @@ from groundling.envs.rooms.world import (
     World,
 )
 from groundling.envs.vocabulary import NUMBERS
-
-NEAR_DISTANCE = 2
-"""Objects at most this far apart, in the Chebyshev distance, are near each other."""
 
 
 class Preset(Protocol):
@@ -333,7 +331,7 @@ def _list_neighbours(
             continue
         row, column = objects[landmark, ROW], objects[landmark, COLUMN]
         for referent in range(len(objects)):
-            if referent == landmark or not _is_near(objects[referent], row, column):
+            if referent == landmark or not is_near(objects[referent], row, column):
                 continue
             value = kinds[asked, referent]
             if _count_near(objects, kinds[asked], value, row, column, landmark) == 1:
@@ -341,13 +339,6 @@ def _list_neighbours(
                 _write(candidates[found], answer, value, second, referent, landmark)
                 found += 1
     return found
-
-
-@numba.njit(cache=True)
-def _is_near(item: NDArray[np.uint8], row: int, column: int) -> bool:
-    # Rows and columns of objects are unsigned: their differences must not be.
-    down, right = np.int64(item[ROW]) - np.int64(row), np.int64(item[COLUMN]) - np.int64(column)
-    return bool(max(abs(down), abs(right)) <= NEAR_DISTANCE)
 
 
 @numba.njit(cache=True)
@@ -362,7 +353,7 @@ def _count_near(
     """Count the objects of a kind near a cell, without the landmark."""
     count = 0
     for item in range(len(objects)):
-        if item != landmark and kinds[item] == value and _is_near(objects[item], row, column):
+        if item != landmark and kinds[item] == value and is_near(objects[item], row, column):
             count += 1
     return count
 
@@ -500,7 +491,7 @@ def _agrees(
     row, column = places[landmark, ROW], places[landmark, COLUMN]
     candidates, agreeing = 0, 0
     for item in range(len(sensed)):
-        if kinds[asked, item] == question[FIRST] and _is_near(sensed[item], row, column):
+        if kinds[asked, item] == question[FIRST] and is_near(sensed[item], row, column):
             candidates += 1
             agreeing += kinds[1 - asked, item] == question[ANSWER]
     if candidates > 0:
@@ -508,6 +499,6 @@ def _agrees(
     if object_count - len(sensed) < 2:
         return True
     for place in range(len(places)):
-        if place != landmark and _is_near(places[place], row, column):
+        if place != landmark and is_near(places[place], row, column):
             return False
     return True
