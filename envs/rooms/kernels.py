@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from groundling.envs.rooms.layout import generate
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.plans import is_doorway
 from groundling.envs.rooms.rules import Rules
 from groundling.envs.rooms.world import (
     CHANNELS,
     COLOUR,
     COLUMN,
+    DOORWAY,
     FLOOR,
     HIDDEN,
     ROW,
@@ -102,19 +102,6 @@ def _order_of_sight(
     return np.stack([cell, first, second], axis=1)[nearest_first]
 
 
-class Flat(NamedTuple):
-    """Memory of the world and of the views with cells counted by one number, as `Sight` does."""
-
-    cells: NDArray[np.uint8]
-    """[B, H * W, 3]: those of the world."""
-    seen_at: NDArray[np.int16]
-    """[B, H * W]: those of the world."""
-    views: NDArray[np.uint8]
-    """[B, V * V, 3]: what the agents see."""
-    transparent: NDArray[np.uint8]
-    """[V * V]: whether a view cell is seen and seen through; for the room being looked at."""
-
-
 class Outcome(NamedTuple):
     """What a step of B rooms writes."""
 
@@ -161,26 +148,18 @@ def step_rooms(
         Sight(*tables),
         Outcome(*written),
     )
-    flat = _flatten(world, outcome.views)
-    ended = 0
-    for room in range(len(actions)):
-        reward, over = _act(world, room, rules, actions[room])
-        world.elapsed[room] += 1
-        late = world.elapsed[room] >= rules.episode_length
-        outcome.rewards[room] = reward
-        outcome.terminations[room] = over
-        outcome.truncations[room] = late and not over
-        _look(world, flat, room, sight)
-        if over or late:
-            ended += 1
-            if autoreset:
-                outcome.final_views[room] = outcome.views[room]
-                outcome.final_directions[room] = world.agent[room, 2]
-                outcome.final_instructions[room] = world.instruction[room]
-                world.episode[room] += 1
-                generate(world, room, rules, absent, words)
-                _look(world, flat, room, sight)
-    return ended
+    _act(world, rules, actions, outcome)
+    _look(world, sight, np.arange(len(actions)), outcome.views)
+    ended = np.flatnonzero(outcome.terminations | outcome.truncations)
+    if autoreset:
+        for room in ended:
+            outcome.final_views[room] = outcome.views[room]
+            outcome.final_directions[room] = world.agent[room, 2]
+            outcome.final_instructions[room] = world.instruction[room]
+            world.episode[room] += 1
+            generate(world, room, rules, absent, words)
+        _look(world, sight, ended, outcome.views)
+    return len(ended)
 
 
 @numba.njit(cache=True)
@@ -201,48 +180,56 @@ def begin_rooms(
 @numba.njit(cache=True)
 def look_around(arrays: Arrays, tables: Arrays, views: NDArray[np.uint8]) -> None:
     """Write what every agent sees now into views [B, V, V, 3], and note it in `seen_at`."""
-    world, sight = World(*arrays), Sight(*tables)
-    flat = _flatten(world, views)
-    for room in range(len(views)):
-        _look(world, flat, room, sight)
+    _look(World(*arrays), Sight(*tables), np.arange(len(views)), views)
 
 
 @numba.njit(cache=True)
-def _flatten(world: World, views: NDArray[np.uint8]) -> Flat:
-    """Give the same memory under flat indices."""
-    B, V = views.shape[:2]
-    return Flat(
-        cells=world.cells.reshape(B, -1, CHANNELS),
-        seen_at=world.seen_at.reshape(B, -1),
-        views=views.reshape(B, -1, CHANNELS),
-        transparent=np.empty(V * V, np.uint8),
-    )
+def _act(world: World, rules: Rules, actions: NDArray[np.int64], outcome: Outcome) -> None:
+    """Act in every room: write rewards, terminations and truncations."""
+    # Handed over one by one: numba counts references to every array of a tuple that it hands over
+    # or takes apart, which took three times as long as the act itself.
+    agent, cells, elapsed = world.agent, world.cells, world.elapsed
+    rewards, terminations = outcome.rewards, outcome.terminations
+    truncations = outcome.truncations
+    for room in range(len(actions)):
+        rewards[room], terminations[room] = 0.0, False
+        if walk(agent, cells, room, rules.doors, actions[room]):
+            rewards[room], terminations[room] = _meet(world, room, rules.go_to)
+        elapsed[room] += 1
+        truncations[room] = elapsed[room] >= rules.episode_length and not terminations[room]
 
 
 @numba.njit(cache=True)
-def _act(world: World, room: int, rules: Rules, action: int) -> tuple[float, bool]:
-    """Turn, walk, or move a door; give the reward, and whether the task is over."""
-    row, column, direction = world.agent[room, 0], world.agent[room, 1], world.agent[room, 2]
+def walk(
+    agent: NDArray[np.int16], cells: NDArray[np.uint8], room: int, doors: int, action: int
+) -> bool:
+    """Turn, walk, or move a door; tell whether something stood in the way that is no wall."""
+    direction = agent[room, 2]
     if action == LEFT:
-        world.agent[room, 2] = (direction + 3) % 4
-    elif action == RIGHT:
-        world.agent[room, 2] = (direction + 1) % 4
-    elif action == FORWARD:
-        row, column = ahead_of(row, column, direction)
-        what = world.cells[room, row, column, WHAT]
+        agent[room, 2] = (direction + 3) % 4
+        return False
+    if action == RIGHT:
+        agent[room, 2] = (direction + 1) % 4
+        return False
+    row, column = ahead_of(agent[room, 0], agent[room, 1], direction)
+    what = cells[room, row, column, WHAT]
+    if action == FORWARD:
         if what == FLOOR:
-            world.agent[room, 0], world.agent[room, 1] = row, column
-        elif what != WALL:
-            number = object_at(world, room, row, column)
-            if rules.go_to:
-                return (1.0 if number == world.target[room] else 0.0), True
-            return _reach(world, room, number), False
-    elif rules.doors:
-        row, column = ahead_of(row, column, direction)
-        cell = world.cells[room, row, column]
-        if is_doorway(cell):
-            cell[WHAT] = WALL if cell[WHAT] == FLOOR else FLOOR
-    return 0.0, False
+            agent[room, 0], agent[room, 1] = row, column
+        return bool(what > WALL)
+    if doors and what <= WALL and cells[room, row, column, SIZE] == DOORWAY:
+        cells[room, row, column, WHAT] = WALL if what == FLOOR else FLOOR
+    return False
+
+
+@numba.njit(cache=True)
+def _meet(world: World, room: int, go_to: int) -> tuple[float, bool]:
+    """Give what walking against the object ahead earns, and whether the task is over."""
+    row, column = ahead_of(world.agent[room, 0], world.agent[room, 1], world.agent[room, 2])
+    number = object_at(world, room, row, column)
+    if go_to:
+        return (1.0 if number == world.target[room] else 0.0), True
+    return reach(world.reached[room, : world.object_count[room]], number), False
 
 
 @numba.njit(cache=True)
@@ -270,34 +257,40 @@ def object_at(world: World, room: int, row: int, column: int) -> int:
 
 
 @numba.njit(cache=True)
-def _reach(world: World, room: int, number: int) -> float:
+def reach(reached: NDArray[np.bool_], number: int) -> float:
     """Mark an object as reached, refresh if it was the last; give the reward."""
-    if world.reached[room, number]:
+    if reached[number]:
         return 0.0
-    world.reached[room, number] = True
-    if np.all(world.reached[room, : world.object_count[room]]):
-        world.reached[room] = False
+    reached[number] = True
+    if np.all(reached):
+        reached[:] = False
     return 1.0
 
 
 @numba.njit(cache=True)
-def _look(world: World, flat: Flat, room: int, sight: Sight) -> None:
-    """Write what one agent sees into its view, and note it in `seen_at`."""
-    order, transparent = sight.order, flat.transparent
-    here = np.int64(world.agent[room, 0]) * world.cells.shape[2] + world.agent[room, 1]
-    direction = world.agent[room, 2]
-    elapsed = world.elapsed[room]
-    flat.views[room] = HIDDEN
-    transparent[order[0, 0]] = True  # the agent's own cell is its own parent
-    for turn in range(len(order)):
-        target = order[turn, 0]
-        if not (transparent[order[turn, 1]] | transparent[order[turn, 2]]):
-            transparent[target] = False
-            continue
-        # Unsigned, so that numba does not ask whether an index counts from the end.
-        position = np.uint64(here + sight.offsets[direction, turn])
-        transparent[target] = flat.cells[room, position, WHAT] != WALL
-        flat.views[room, target, WHAT] = flat.cells[room, position, WHAT]
-        flat.views[room, target, COLOUR] = flat.cells[room, position, COLOUR]
-        flat.views[room, target, SIZE] = flat.cells[room, position, SIZE]
-        flat.seen_at[room, position] = elapsed
+def _look(world: World, sight: Sight, rooms: NDArray[np.int64], views: NDArray[np.uint8]) -> None:
+    """Write what the agents of these rooms see into their views, and note it in `seen_at`."""
+    B, V = views.shape[:2]
+    order, offsets = sight.order, sight.offsets
+    agent, elapsed, width = world.agent, world.elapsed, world.cells.shape[2]
+    # The same memory with cells counted by one number.
+    cells, seen_at = world.cells.reshape(B, -1, CHANNELS), world.seen_at.reshape(B, -1)
+    flat_views = views.reshape(B, -1, CHANNELS)
+    transparent = np.empty(V * V, np.uint8)  # seen, and seen through
+    for room in rooms:
+        here = np.int64(agent[room, 0]) * width + agent[room, 1]
+        direction, now = agent[room, 2], elapsed[room]
+        flat_views[room] = HIDDEN
+        transparent[order[0, 0]] = True  # the agent's own cell is its own parent
+        for turn in range(len(order)):
+            target = order[turn, 0]
+            if not (transparent[order[turn, 1]] | transparent[order[turn, 2]]):
+                transparent[target] = False
+                continue
+            # Unsigned, so that numba does not ask whether an index counts from the end.
+            position = np.uint64(here + offsets[direction, turn])
+            transparent[target] = cells[room, position, WHAT] != WALL
+            flat_views[room, target, WHAT] = cells[room, position, WHAT]
+            flat_views[room, target, COLOUR] = cells[room, position, COLOUR]
+            flat_views[room, target, SIZE] = cells[room, position, SIZE]
+            seen_at[room, position] = now

@@ -173,8 +173,9 @@ def _stays_whole(
 ) -> bool:
     """Tell whether an object just put at `position` leaves its room in one piece.
 
-    That is: it and its neighbouring objects each touch a free cell, and the `free` cells are
-    connected. `flooded_by` remembers the last flood that reached a cell, so that it need not be
+    That is: it and its neighbouring objects each touch a free cell, and the `free` cells, which
+    were connected before, still are. Mostly a look at the cells around says so; else they are
+    flooded. `flooded_by` remembers the last flood that reached a cell, so that it need not be
     cleared between floods.
     """
     start = _free_neighbour(cells, width, position)
@@ -184,6 +185,8 @@ def _stays_whole(
         neighbour = position + step
         if cells[neighbour, WHAT] >= FIRST_SHAPE and _free_neighbour(cells, width, neighbour) < 0:
             return False
+    if _neighbours_are_joined(cells, width, position):
+        return True
     queue[0] = start
     flooded_by[start] = flood
     head, tail = 0, 1
@@ -196,6 +199,21 @@ def _stays_whole(
                 tail += 1
         head += 1
     return tail == free
+
+
+@numba.njit(cache=True)
+def _neighbours_are_joined(cells: NDArray[np.uint8], width: int, position: int) -> bool:
+    """Tell whether the free cells beside this one are joined by the free cells at its corners: then
+    whoever went through it can go around it."""
+    free, joined = 0, 0
+    ahead, right = 1, width
+    for _ in range(4):
+        if cells[position + ahead, WHAT] == FLOOR:
+            free += 1
+            at_corner = cells[position + ahead + right, WHAT] == FLOOR
+            joined += at_corner and cells[position + right, WHAT] == FLOOR
+        ahead, right = right, -ahead
+    return joined >= free - 1
 
 
 @numba.njit(cache=True)

@@ -81,6 +81,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self._absent, self._words = absent_kinds(self.rooms), words_of(self.rooms)
         self._sight = tuple(sight_of(self.rooms))
         self._seeded = np.zeros(num_envs, np.bool_)
+        self._outcome = empty_outcome(num_envs, self.rooms)
 
     def reset(
         self,
@@ -120,7 +121,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
             given = f"{actions.dtype} {actions.shape}"
             raise ValueError(f"actions are {given}, expected integers ({self.num_envs},)")
-        outcome = empty_outcome(self.num_envs, self.rooms)
+        outcome = self._new_outcome()
         ended = step_rooms(
             self._arrays,
             self._rules,
@@ -137,7 +138,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     def observe(self) -> Observation:
         """Give the current observation again, in new arrays."""
-        views = empty_outcome(self.num_envs, self.rooms).views
+        views = np.empty_like(self._outcome.views)
         look_around(self._arrays, self._sight, views)
         return self._observation(views)
 
@@ -213,6 +214,17 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             return None
         draw = describe_room if self.render_mode == "ansi" else draw_room
         return tuple(draw(self.world, room, self.rooms) for room in range(self.num_envs))
+
+    def _new_outcome(self) -> Outcome:
+        """Arrays for a step to write into: new ones for what is given away, not for final views and
+        the like, which are copied for whoever needs them."""
+        old = self._outcome
+        return old._replace(
+            views=np.empty_like(old.views),
+            rewards=np.empty_like(old.rewards),
+            terminations=np.empty_like(old.terminations),
+            truncations=np.empty_like(old.truncations),
+        )
 
     def _observation(self, views: NDArray[np.uint8]) -> Observation:
         observation: Observation = {"view": views}

@@ -7,7 +7,10 @@ import pytest
 
 import groundling.envs as envs
 import groundling.envs.rooms as rooms
-from groundling.envs.registration import EXPLORE, register_environments
+from groundling.envs.registration import register_environments
+from groundling.envs.rooms.options import TASKS
+
+EXPLORE = "Groundling/Explore-v0"
 
 
 def test_every_public_name_is_there():
@@ -39,8 +42,10 @@ def test_gymnasium_can_be_told_where_to_look():
 
 def test_registering_twice_is_harmless():
     register_environments()
-    spec = gymnasium.spec(EXPLORE)
-    assert spec.max_episode_steps is None
+    for name, task in TASKS.items():
+        spec = gymnasium.spec(name)
+        assert spec.max_episode_steps is None
+        assert gymnasium.make(name).unwrapped.rooms.task == task
 
 
 def test_kernels_compiled_from_older_sources_are_discarded(tmp_path):
