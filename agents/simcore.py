@@ -263,11 +263,14 @@ class SimCoreHead(nn.Module):
                 total = total + decoder(state, target[name])
         return total
 
-    def cell_weights(self, observation: Observation, sensors: Sensors) -> dict[str, Tensor]:
-        """Weights of cells by kind, from how often each kind is in sight in an unroll."""
+    def cell_weights(
+        self, observation: Observation, sensors: Sensors, absent: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Weights of cells by kind, from how often each kind is in sight in an unroll (where
+        `absent`, [T + 1, B] bool, is not set)."""
         return {
             name: kind_weights(
-                leaf,
+                leaf if absent is None else leaf[~absent],
                 cast(nn.Embedding, cast(Cells, sensors.leaf(name)).embeddings[0]).num_embeddings,
                 self.balance,
             )

@@ -9,8 +9,8 @@ from torch import Tensor
 from groundling.agents.agent import Agent, AgentOutput
 from groundling.agents.cores import CoreState
 from groundling.agents.losses import (
-    action_log_probs,
     baseline_loss,
+    mean_where,
     negative_entropy_loss,
     policy_gradient_loss,
 )
@@ -92,6 +92,8 @@ class Learner:
                 losses["answers"] = probe_loss
         if inspect:
             measured |= self._gradients_into_core(losses, output.core)
+        if (absent := _absent(unroll)) is not None:
+            measured["present"] = Measured(float((~absent).float().mean()))
         gradient_norm = self._update(losses, probe_loss)
         measured |= {
             f"loss/{name}": Measured(float(loss.detach())) for name, loss in losses.items()
@@ -107,8 +109,9 @@ class Learner:
         """The means of the actor-critic losses, and what they say about the agent."""
         actions, rewards, discounts = transitions(unroll, self.config.discount)
         # The last row decides nothing here: its decision opens the next unroll.
-        logits, baselines = output.policy_logits[:-1], output.baseline[:-1]
-        log_probs = action_log_probs(logits, actions)
+        policy, baselines = output.policy[:-1], output.baseline[:-1]
+        log_probs = self.agent.actions.log_probs(policy, actions)
+        entropy = self.agent.actions.entropy(policy)
         targets = vtrace(
             log_probs.detach() - unroll.behaviour_log_prob,
             discounts,
@@ -116,19 +119,13 @@ class Learner:
             output.baseline.detach(),
             lambda_=self.config.lambda_,
         )
-        entropy = negative_entropy_loss(logits)
+        present = None if (absent := _absent(unroll)) is None else ~absent[:-1]
         losses = {
-            "policy": policy_gradient_loss(log_probs, targets.advantages).mean(),
-            "baseline": baseline_loss(baselines, targets.values).mean(),
-            "entropy": entropy.mean(),
+            "policy": mean_where(policy_gradient_loss(log_probs, targets.advantages), present),
+            "baseline": mean_where(baseline_loss(baselines, targets.values), present),
+            "entropy": mean_where(negative_entropy_loss(entropy), present),
         }
-        residual = (targets.values - baselines.detach()).var(correction=0)
-        spread = targets.values.var(correction=0).clamp(min=1e-8)
-        return losses, {
-            "entropy": Measured(-float(entropy.detach().mean())),
-            "explained_variance": Measured(float(1.0 - residual / spread)),
-            "value": Measured(float(baselines.detach().mean())),
-        }
+        return losses, _measured(baselines, targets.values, entropy, present)
 
     def _gradients_into_core(
         self, losses: dict[str, Tensor], core: CoreState
@@ -159,6 +156,7 @@ class Learner:
                 unroll.rows.is_first,
                 transitions(unroll, self.config.discount).actions,
                 self.agent.sensors,
+                absent=_absent(unroll),
                 limit=prediction.config.limit(frames),
                 generator=self.generator,
             ),
@@ -241,3 +239,27 @@ class Learner:
         if self.monitor is not None:
             self.monitor.probe.load_state_dict(state["probe"])  # type: ignore[arg-type]
             self.monitor.optimiser.load_state_dict(state["probe_optimiser"])  # type: ignore[arg-type]
+
+
+def _absent(unroll: Unroll) -> Tensor | None:
+    """[T + 1, B] bool: which rows are filler; None if none is."""
+    return unroll.absent if unroll.absent.any() else None
+
+
+def _measured(
+    baselines: Tensor, targets: Tensor, entropy: Tensor, present: Tensor | None
+) -> dict[str, Measured]:
+    """What values and decisions of an unroll, [T, B] each, say of an agent that is present."""
+    parts = [one.detach() for one in (baselines, targets, entropy)]
+    if present is not None:
+        parts = [one[present] for one in parts]
+    baselines, targets, entropy = parts
+    if not baselines.numel():
+        return {}
+    residual = (targets - baselines).var(correction=0)
+    spread = targets.var(correction=0).clamp(min=1e-8)
+    return {
+        "entropy": Measured(float(entropy.mean())),
+        "explained_variance": Measured(float(1.0 - residual / spread)),
+        "value": Measured(float(baselines.mean())),
+    }

@@ -31,6 +31,7 @@ def unroll():
         behaviour_log_prob=column(-1.0, -1.0, -1.0),
         terminated=column(False, False, True, dtype=torch.bool),
         truncated=column(False, True, False, dtype=torch.bool),
+        absent=torch.zeros(4, 1, dtype=torch.bool),
         bootstrap_value=column(0.0, 4.0, 0.0),
         policy_version=0,
         questions=None,
