@@ -48,6 +48,11 @@ def test_the_return_is_cut_at_both_kinds_of_end(unroll):
     assert transitions(unroll, GAMMA).discounts.tolist() == [[GAMMA], [0.0], [0.0]]
 
 
+def test_nothing_follows_from_what_is_done_where_nobody_is(unroll):
+    absent = column(True, False, False, False, dtype=torch.bool)
+    assert transitions(unroll._replace(absent=absent), GAMMA).discounts[0].item() == 0.0
+
+
 def test_the_value_of_what_the_clock_cut_off_joins_the_discounted_reward(unroll):
     assert transitions(unroll, GAMMA).rewards[1].tolist() == [20.0 + GAMMA * 4.0]
 
