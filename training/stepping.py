@@ -86,7 +86,7 @@ class Stepper:
         row = Rows(
             observe(observation, self.device),
             # While nobody is there nothing is remembered, and who comes back begins anew.
-            torch.as_tensor(terminated | truncated | before | self.absent, device=self.device),
+            torch.as_tensor(terminated | truncated | before, device=self.device),
             action,
             torch.as_tensor(reward, dtype=torch.float32, device=self.device),
         )
