@@ -107,7 +107,7 @@ class Prediction(nn.Module):
         nats, measured = (
             self._generate(states, rows, observation, sensors, absent)
             if isinstance(self.head, SimCoreHead)
-            else self._contrast(states, rows, features, observation, absent)
+            else self._contrast(states, rows, *self._views(features, observation, sensors), absent)
         )
         counted = None
         if absent is not None:
@@ -127,7 +127,7 @@ class Prediction(nn.Module):
         """SimCore: nats [N] of what was seen at these rows, environments innermost."""
         assert isinstance(self.head, SimCoreHead)
         seen = {name: self._truth(leaf)[rows].flatten(0, 1) for name, leaf in observation.items()}
-        weights = self.head.cell_weights(observation, sensors, absent)
+        weights = self.head.cell_weights(observation, absent)
         return self.head(states, seen, sensors, weights), {}
 
     def _contrast(
@@ -147,6 +147,17 @@ class Prediction(nn.Module):
         scores = self.head.scores(states, views.keys)
         loss = binary_contrast if self.config.contrast == "binary" else infonce
         return loss(scores, true, views), {"ranked_first": ranked_first(scores, true, views)}
+
+    def _views(
+        self, features: Tensor, observation: Observation, sensors: Sensors
+    ) -> tuple[Tensor, Observation]:
+        """CPC|A's candidates: features and leaves of an unroll, with nothing instructed. By the
+        instruction alone the agent's own future could be told from that of any other room."""
+        if not sensors.instructions:
+            return features, observation
+        silent = sensors.without_instruction(observation)
+        features = sensors(silent)
+        return (features if self.config.reaches_agent else features.detach()), silent
 
     def _truth(self, leaf: Tensor) -> Tensor:
         """[T, B, …]: as it was; for the placebo, as it was in the environment before."""

@@ -20,6 +20,7 @@ from groundling.training.config import LearnerConfig
 from groundling.training.errors import NonFiniteLoss
 from groundling.training.metrics import Measured
 from groundling.training.monitor import Monitor
+from groundling.training.own_losses import load_losses, own_loss
 from groundling.training.unroll import Unroll, transitions
 
 
@@ -61,6 +62,9 @@ class Learner:
             self.weights |= {name: weight for name, weight in terms.items() if weight}
         if monitor is not None and monitor.config.answers_reach_agent:
             self.weights["answers"] = monitor.config.answer_weight
+        own = {reference: weight for reference, weight in config.losses.items() if weight}
+        self.own_losses = load_losses(own, self.weights)
+        self.weights |= dict(zip(self.own_losses, own.values(), strict=True))
 
     def step(self, unroll: Unroll, *, inspect: bool = False) -> dict[str, Measured]:
         """Learns from one unroll.
@@ -83,6 +87,11 @@ class Learner:
             terms = {"present": predicted.present, "future": predicted.future}
             losses |= {name: loss for name, loss in terms.items() if name in self.weights}
             measured |= {name: Measured(*pair) for name, pair in predicted.measured.items()}
+        absent = _absent(unroll)
+        losses |= {
+            name: own_loss(name, function, output, unroll, absent)
+            for name, function in self.own_losses.items()
+        }
         probe_loss = None
         if unroll.questions is not None:
             assert self.monitor is not None
@@ -92,8 +101,8 @@ class Learner:
                 losses["answers"] = probe_loss
         if inspect:
             measured |= self._gradients_into_core(losses, output.core)
-        if (absent := _absent(unroll)) is not None:
-            measured["present"] = Measured(float((~absent).float().mean()))
+        if absent is not None:
+            measured["present_rows"] = Measured(float((~absent).float().mean()))
         gradient_norm = self._update(losses, probe_loss)
         measured |= {
             f"loss/{name}": Measured(float(loss.detach())) for name, loss in losses.items()

@@ -116,7 +116,7 @@ def nats_slowly(world, state, t, b):
     head, features = world.prediction.head, world.sensors(world.observation)
     if world.config.prediction.loss == "simcore":
         seen = {name: leaf[t, b][None] for name, leaf in world.observation.items()}
-        weights = head.cell_weights(world.observation, world.sensors)
+        weights = head.cell_weights(world.observation)
         return head(state[None], seen, world.sensors, weights)[0]
     views: Candidates = candidates(features, world.observation)
     loss = binary_contrast if world.config.prediction.contrast == "binary" else infonce

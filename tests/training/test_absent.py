@@ -238,7 +238,7 @@ def test_the_share_of_present_rows_is_logged_and_a_run_resumes(half_empty, tmp_p
     run = train(half_empty(frames=60), tmp_path / "run", show_progress=False)
     train(half_empty(), run.path, show_progress=False)
     rows = [read_rows(one.metrics) for one in (straight, run)]
-    assert {row["present"] for row in rows[0]} == {0.5}
+    assert {row["present_rows"] for row in rows[0]} == {0.5}
     assert [row["loss/policy"] for row in rows[0]] == [row["loss/policy"] for row in rows[1]]
 
 
@@ -362,7 +362,7 @@ def test_an_unroll_without_anybody_teaches_nothing(prediction):
     empty = unroll._replace(absent=everywhere, rows=rows, terminated=no, truncated=no)
     measured, gradients = learned(prediction, empty)
     assert {one.value for name, one in measured.items() if name.startswith("loss/")} == {0.0}
-    assert measured["present"].value == 0.0
+    assert measured["present_rows"].value == 0.0
     assert all(math.isfinite(one.value) for one in measured.values())
     assert not any(one is not None and one.any() for one in gradients.values())
 
