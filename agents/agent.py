@@ -4,17 +4,15 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from groundling.agents.actions import make_actions
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState, LSTMCore
 from groundling.agents.generators import initialised_by
 from groundling.agents.layers import linear, rectified
 from groundling.agents.prediction import Prediction
 from groundling.agents.sensors import Observation, Sensors
-from groundling.envs.errors import UserError
 
 
 class Rows(NamedTuple):
@@ -25,7 +23,8 @@ class Rows(NamedTuple):
     is_first: Tensor
     """[T, B] bool: this observation is the first of an episode."""
     previous_action: Tensor
-    """[T, B] int64: the action that led here (whatever it was, if `is_first`)."""
+    """[T, B, *action shape], int64 or, of a Box, float32: the action that led here as
+    `agents.actions` knows it (whatever it was, if `is_first`)."""
     previous_reward: Tensor
     """[T, B] float32: the raw reward that came with this observation."""
 
@@ -33,8 +32,9 @@ class Rows(NamedTuple):
 class AgentOutput(NamedTuple):
     """What the agent makes of each row; leading dimensions as in `Rows`."""
 
-    policy_logits: Tensor
-    """[T, B, actions] float."""
+    policy: Tensor
+    """[T, B, outputs] float: what `Agent.actions` makes the distribution of; logits if the actions
+    are Discrete."""
     baseline: Tensor
     """[T, B] float: the value of the row, in discounted reward."""
     core: CoreState
@@ -48,7 +48,7 @@ class Agent(nn.Module):
 
     Args:
         observation_space: of a single environment; see `agents.sensors` for what is understood.
-        action_space: of a single environment; Discrete.
+        action_space: of a single environment; see `agents.actions` for what there is a policy for.
         config: sizes.
         seed: decides the initial weights; each module draws from a generator of its own.
 
@@ -64,19 +64,16 @@ class Agent(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        if not isinstance(action_space, spaces.Discrete):
-            raise UserError(f"the action space is {type(action_space).__name__}; expected Discrete")
-        self.num_actions = int(action_space.n)
-        self.first_action = int(action_space.start)
+        self.actions = make_actions(action_space)
         with initialised_by(seed, "sensors"):
             self.sensors = Sensors(observation_space, config)
         with initialised_by(seed, "core"):
-            self.core = LSTMCore(config.feature_size, self.num_actions + 1, config.core_size)
+            self.core = LSTMCore(config.feature_size, self.actions.width + 1, config.core_size)
         with initialised_by(seed, "policy"):
             # Nearly uniform at first: no action is preferred before any was rewarded.
             self.policy = nn.Sequential(
                 rectified(config.core_size, config.core_size),
-                linear(config.core_size, self.num_actions, gain=0.01),
+                linear(config.core_size, self.actions.outputs, gain=0.01),
             )
         with initialised_by(seed, "baseline"):
             self.baseline = nn.Sequential(
@@ -85,9 +82,7 @@ class Agent(nn.Module):
         self.prediction: Prediction | None = None
         if config.prediction.loss != "none":
             with initialised_by(seed, "prediction"):
-                self.prediction = Prediction(
-                    observation_space, self.sensors, self.num_actions, config
-                )
+                self.prediction = Prediction(observation_space, self.sensors, self.actions, config)
 
     def initial_state(self, batch: int) -> CoreState:
         """The core state before anything was seen, [batch, core_size] each."""
@@ -99,7 +94,7 @@ class Agent(nn.Module):
         # At the start of an episode nothing was done and nothing earned: a zero vector, not
         # action 0, and a zero reward.
         fresh = rows.is_first.unsqueeze(-1)
-        action = F.one_hot(rows.previous_action, self.num_actions).to(features.dtype)
+        action = self.actions.encode(rows.previous_action).to(features.dtype)
         reward = rows.previous_reward.unsqueeze(-1).to(features.dtype)
         inputs = torch.cat(
             [features, action.masked_fill(fresh, 0.0), reward.masked_fill(fresh, 0.0)], dim=-1
@@ -115,34 +110,6 @@ class Agent(nn.Module):
             {name: leaf.unsqueeze(0) for name, leaf in row.observation.items()},
             *(part.unsqueeze(0) for part in row[1:]),
         )
-        logits, baseline, core, features = self.unroll(rows, state)
+        policy, baseline, core, features = self.unroll(rows, state)
         next_state = CoreState(core.hidden[0], core.cell[0])
-        return AgentOutput(logits[0], baseline[0], next_state, features[0]), next_state
-
-
-def sample_actions(
-    policy_logits: Tensor, generator: torch.Generator, *, exploration: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Draws actions from the policy, mixed with the uniform distribution.
-
-    Args:
-        policy_logits: [..., actions].
-        generator: on the device of the logits.
-        exploration: share of the uniform distribution in the mixture, 0 to 1.
-
-    Returns:
-        Actions, [...] int64, and the logarithms of the probabilities with which they were drawn,
-        [...] float.
-    """
-    probabilities = torch.softmax(policy_logits, dim=-1)
-    probabilities = torch.lerp(
-        probabilities, torch.full_like(probabilities, 1.0 / probabilities.shape[-1]), exploration
-    )
-    # Inversion of the cumulative distribution: several times cheaper than torch.multinomial for a
-    # handful of actions. Its last step is taken as 1, which rounding may miss.
-    reached = probabilities.cumsum(-1)[..., :-1]
-    drawn = torch.rand(
-        reached.shape[:-1], generator=generator, device=reached.device, dtype=reached.dtype
-    )
-    action = (drawn.unsqueeze(-1) >= reached).sum(-1)
-    return action, probabilities.gather(-1, action.unsqueeze(-1)).squeeze(-1).log()
+        return AgentOutput(policy[0], baseline[0], next_state, features[0]), next_state

@@ -80,6 +80,8 @@ class AgentConfig:
     """Numbers per channel of a cell; one embedding table per channel, shared by all cells."""
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     """The auxiliary loss."""
+    sensors: dict[str, str] = field(default_factory=dict)
+    """Sensors of your own, as `part module:Class` pairs: what reads that part of what is seen."""
 
     def __post_init__(self) -> None:
         for name in ("core_size", "feature_size", "sensor_size", "embedding_size"):

@@ -27,6 +27,8 @@ class Candidates(NamedTuple):
     """[M] int64."""
     look: Tensor
     """[M] int64: equal for views that are equal in every part of the raw observation."""
+    absent: Tensor
+    """[M] bool: no view at all, but filler; never a candidate."""
 
 
 class CPCHead(nn.Module):
@@ -48,13 +50,18 @@ class CPCHead(nn.Module):
         return products * self.scale + self.bias
 
 
-def candidates(features: Tensor, observation: Observation) -> Candidates:
-    """All views of an unroll: features [T + 1, B, F] and leaves [T + 1, B, *shape]."""
+def candidates(
+    features: Tensor, observation: Observation, absent: Tensor | None = None
+) -> Candidates:
+    """All views of an unroll: features [T + 1, B, F], leaves [T + 1, B, *shape], and which of them
+    are filler, [T + 1, B] (None: none)."""
     T1, B = features.shape[:2]
     raw = torch.cat([leaf.reshape(T1 * B, -1).double() for leaf in observation.values()], dim=1)
     _, look = torch.unique(raw, dim=0, return_inverse=True)
     environment = torch.arange(B, device=features.device).repeat(T1)
-    return Candidates(features.flatten(0, 1), environment, look)
+    if absent is None:
+        absent = torch.zeros(T1, B, dtype=torch.bool, device=features.device)
+    return Candidates(features.flatten(0, 1), environment, look, absent.flatten())
 
 
 def binary_contrast(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
@@ -72,7 +79,7 @@ def binary_contrast(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
         [N] nats.
     """
     found = F.softplus(-scores.gather(1, true.unsqueeze(1)).squeeze(1))
-    false = views.look != views.look[true].unsqueeze(1)
+    false = (views.look != views.look[true].unsqueeze(1)) & ~views.absent
     same_room = views.environment == views.environment[true].unsqueeze(1)
     wrong = F.softplus(scores)
     return found + 0.5 * (
@@ -94,8 +101,8 @@ def ranked_first(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
 
 
 def _without_twins(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
-    """Scores with -∞ for candidates that look like the true one but are another."""
-    twins = views.look == views.look[true].unsqueeze(1)
+    """Scores with -∞ for candidates that look like the true one but are another, or are none."""
+    twins = (views.look == views.look[true].unsqueeze(1)) | views.absent
     twins[torch.arange(len(true), device=true.device), true] = False
     return scores.masked_fill(twins, -math.inf)
 

@@ -1,13 +1,14 @@
 """Actor-critic losses: pure functions, [T, B] in and [T, B] out. Whoever sums them weighs them."""
 
-import torch
 from torch import Tensor
 
 
-def action_log_probs(policy_logits: Tensor, actions: Tensor) -> Tensor:
-    """log π(a_t), [T, B], from logits [T, B, actions] and actions [T, B] int64."""
-    log_probs = torch.log_softmax(policy_logits, dim=-1)
-    return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+def mean_where(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of [T, B], a scalar: of all, or of those where the mask is set (0 if it is nowhere)."""
+    if mask is None:
+        return values.mean()
+    chosen = values[mask]
+    return chosen.sum() / max(len(chosen), 1)
 
 
 def policy_gradient_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
@@ -20,7 +21,6 @@ def baseline_loss(baselines: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * (targets.detach() - baselines).square()
 
 
-def negative_entropy_loss(policy_logits: Tensor) -> Tensor:
-    """-H(π), [T, B] in nats, from logits [T, B, actions]: minimising it keeps the policy open."""
-    log_probs = torch.log_softmax(policy_logits, dim=-1)
-    return (log_probs.exp() * log_probs).sum(-1)
+def negative_entropy_loss(entropy: Tensor) -> Tensor:
+    """-H(π), [T, B], from entropies in nats: minimising it keeps the policy open."""
+    return -entropy

@@ -11,6 +11,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from groundling.agents.actions import Actions
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState
 from groundling.agents.cpc import CPCHead, binary_contrast, candidates, infonce, ranked_first
@@ -37,7 +38,7 @@ class Prediction(nn.Module):
     Args:
         space: of a single environment's observations.
         sensors: the agent's; used, not owned.
-        num_actions: of the environment.
+        actions: what the agent can do.
         config: of the agent.
     """
 
@@ -45,13 +46,13 @@ class Prediction(nn.Module):
         self,
         space: gymnasium.Space[Any],
         sensors: Sensors,
-        num_actions: int,
+        actions: Actions,
         config: AgentConfig,
     ) -> None:
         super().__init__()
         self.config = config.prediction
         self.simulator = Simulator(
-            num_actions, config.core_size, sees_actions=config.prediction.actions
+            actions, config.core_size, sees_actions=config.prediction.actions
         )
         self.head: SimCoreHead | CPCHead = (
             SimCoreHead(space, sensors, config)
@@ -68,6 +69,7 @@ class Prediction(nn.Module):
         actions: Tensor,
         sensors: Sensors,
         *,
+        absent: Tensor | None = None,
         limit: int,
         generator: torch.Generator,
     ) -> PredictionOutput:
@@ -77,9 +79,10 @@ class Prediction(nn.Module):
             core: the agent's states, [T + 1, B, core_size] each.
             features: [T + 1, B, feature_size].
             observation: {name: [T + 1, B, *leaf shape]}.
-            is_first: [T + 1, B] bool.
-            actions: [T, B] int64: a_t, what was done at row t.
+            is_first: [T + 1, B] bool; also of every absent row, and of the one after it.
+            actions: [T, B, *action shape]: a_t, what was done at row t.
             sensors: the agent's.
+            absent: [T + 1, B] bool: rows that are neither read nor predicted; None if none is.
             limit: the longest horizon.
             generator: draws starts and horizons, on the CPU.
         """
@@ -102,42 +105,74 @@ class Prediction(nn.Module):
         states = torch.cat([here, ahead.flatten(0, 2)])
         rows = torch.cat([present, plan.targets.flatten()])
         nats, measured = (
-            self._generate(states, rows, observation, sensors)
+            self._generate(states, rows, observation, sensors, absent)
             if isinstance(self.head, SimCoreHead)
-            else self._contrast(states, rows, features, observation)
+            else self._contrast(states, rows, *self._views(features, observation, sensors), absent)
         )
-        return self._reduce(nats, measured, len(here), plan)
+        counted = None
+        if absent is not None:
+            # From an absent row on no horizon is valid, as the row after it is a first one.
+            plan = plan._replace(valid=plan.valid & self._truth(~absent)[plan.targets])
+            counted = (~absent & self._truth(~absent))[present].flatten()
+        return self._reduce(nats, measured, len(here), counted, plan)
 
     def _generate(
-        self, states: Tensor, rows: Tensor, observation: Observation, sensors: Sensors
+        self,
+        states: Tensor,
+        rows: Tensor,
+        observation: Observation,
+        sensors: Sensors,
+        absent: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """SimCore: nats [N] of what was seen at these rows, environments innermost."""
         assert isinstance(self.head, SimCoreHead)
         seen = {name: self._truth(leaf)[rows].flatten(0, 1) for name, leaf in observation.items()}
-        weights = self.head.cell_weights(observation, sensors)
+        weights = self.head.cell_weights(observation, absent)
         return self.head(states, seen, sensors, weights), {}
 
     def _contrast(
-        self, states: Tensor, rows: Tensor, features: Tensor, observation: Observation
+        self,
+        states: Tensor,
+        rows: Tensor,
+        features: Tensor,
+        observation: Observation,
+        absent: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """CPC|A: nats [N] of telling these rows' views from the unroll's others."""
         assert isinstance(self.head, CPCHead)
         B = features.shape[1]
-        views = candidates(features, observation)
+        views = candidates(features, observation, absent)
         environment = self._truth(torch.arange(B, device=rows.device).expand(1, B))[0]
         true = (rows.unsqueeze(1) * B + environment).flatten()
         scores = self.head.scores(states, views.keys)
         loss = binary_contrast if self.config.contrast == "binary" else infonce
         return loss(scores, true, views), {"ranked_first": ranked_first(scores, true, views)}
 
+    def _views(
+        self, features: Tensor, observation: Observation, sensors: Sensors
+    ) -> tuple[Tensor, Observation]:
+        """CPC|A's candidates: features and leaves of an unroll, with nothing instructed. By the
+        instruction alone the agent's own future could be told from that of any other room."""
+        if not sensors.instructions:
+            return features, observation
+        silent = sensors.without_instruction(observation)
+        features = sensors(silent)
+        return (features if self.config.reaches_agent else features.detach()), silent
+
     def _truth(self, leaf: Tensor) -> Tensor:
         """[T, B, …]: as it was; for the placebo, as it was in the environment before."""
         return leaf.roll(1, dims=1) if self.config.shuffled else leaf
 
     def _reduce(
-        self, nats: Tensor, measured: dict[str, Tensor], here: int, plan: Overshoot
+        self,
+        nats: Tensor,
+        measured: dict[str, Tensor],
+        here: int,
+        counted: Tensor | None,
+        plan: Overshoot,
     ) -> PredictionOutput:
-        """Means of present and future, the latter over pairs that lie within one episode."""
+        """Means of present (the first `here` nats, or those of them that are `counted`) and future
+        (pairs that lie within one episode)."""
         future = nats[here:].view_as(plan.valid)
         count = plan.valid.sum()
         numbers = {"prediction/longest_horizon": (float(plan.horizons[-1]), 1.0)}
@@ -147,8 +182,9 @@ class Prediction(nn.Module):
             ahead = values[here:].view_as(plan.valid)[plan.valid].float()
             if len(ahead):
                 numbers[f"prediction/{name}"] = (float(ahead.mean()), float(len(ahead)))
+        now = nats[:here] if counted is None else nats[:here][counted]
         return PredictionOutput(
-            nats[:here].sum() / max(here, 1),
+            now.sum() / max(len(now), 1),
             (future * plan.valid).sum() / count.clamp(min=1),
             numbers,
         )

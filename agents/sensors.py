@@ -7,6 +7,7 @@ asks for:
 integer Box [V, W, C], small maxima       cells of categories: one embedding table per channel,
                                           shared by all cells, then a perceptron
 Box [H, W, C] with a maximum of 255       image: convolutions
+integer Box 1-D named `instruction`       words in order, pooled; they also gate the cells
 integer Box 1-D, MultiDiscrete            tokens: one shared table, padding 0, flattened
 Discrete                                  one embedding
 any other Box, MultiBinary                numbers, flattened
@@ -24,10 +25,17 @@ from torch import Tensor, nn
 
 from groundling.agents.config import AgentConfig
 from groundling.agents.layers import rectified
+from groundling.agents.plugins import known_names, own_sensor
 from groundling.envs.errors import UserError
 
 Observation = dict[str, Tensor]
 """Leaves of an observation by name; a space that is no Dict has the single leaf "observation"."""
+
+INSTRUCTION = "instruction"
+"""Last part of the name of a leaf that tells the agent in words what to do."""
+
+LARGEST_WORD = 65_535
+"""An instruction has one embedding for each word: its space must say how many there are."""
 
 LARGEST_CATEGORY = 254
 """An integer Box whose maxima lie above this is an image or a quantity, not a set of categories."""
@@ -78,9 +86,18 @@ class Cells(nn.Module):
 
     The embedding of a channel is one table for all cells. A table per cell was tried: what an
     object is was still at chance when where it stands was long learned.
+
+    What an instruction says selects among the things seen: it gates every cell's embedding, so that
+    "is this the thing?" is a product (gated attention, Chaplot et al. 2018, arXiv 1706.07230;
+    feature-wise modulation, Perez et al. 2018, arXiv 1709.07871). One gate for all cells.
+
+    Args:
+        space: of the leaf.
+        config: sizes.
+        instructed: size of the instruction's features; 0 if there is none.
     """
 
-    def __init__(self, space: spaces.Box, config: AgentConfig) -> None:
+    def __init__(self, space: spaces.Box, config: AgentConfig, instructed: int = 0) -> None:
         super().__init__()
         rows, columns, channels = space.shape
         highest = space.high.reshape(-1, channels).max(axis=0)
@@ -90,6 +107,11 @@ class Cells(nn.Module):
         self.perceptron = rectified(
             rows * columns * channels * config.embedding_size, config.sensor_size
         )
+        self.gate: nn.Linear | None = None
+        if instructed:
+            # No bias: where nothing is instructed every cell is read as it is.
+            self.gate = nn.Linear(instructed, channels * config.embedding_size, bias=False)
+            nn.init.normal_(self.gate.weight, std=1 / math.sqrt(instructed))
         self.size = config.sensor_size
 
     def embed(self, cells: Tensor) -> Tensor:
@@ -99,9 +121,12 @@ class Cells(nn.Module):
             [table(channel) for table, channel in zip(self.embeddings, channels, strict=True)], -1
         )
 
-    def forward(self, cells: Tensor) -> Tensor:
-        """[..., V, W, C] integers → [..., size]."""
-        return cast(Tensor, self.perceptron(self.embed(cells).flatten(-3)))
+    def forward(self, cells: Tensor, instruction: Tensor | None = None) -> Tensor:
+        """[..., V, W, C] integers and what is instructed, [..., instructed] → [..., size]."""
+        embedded = self.embed(cells)
+        if self.gate is not None:
+            embedded = embedded * (1.0 + self.gate(instruction)[..., None, None, :])
+        return cast(Tensor, self.perceptron(embedded.flatten(-3)))
 
 
 class Image(nn.Module):
@@ -166,6 +191,39 @@ class Tokens(nn.Module):
         return embedded.flatten(-1 - self.start.dim())
 
 
+class Instruction(nn.Module):
+    """Words in order, [..., L] integers with 0 = padding → [..., size].
+
+    Each word and its place pass a rectified layer together, so that "red key" and "blue key, red
+    box" differ; the mean over the words of whatever was said passes another.
+    """
+
+    def __init__(self, space: spaces.Box, config: AgentConfig) -> None:
+        super().__init__()
+        (length,) = space.shape
+        lowest, highest = int(space.low.min()), int(space.high.max())
+        if lowest < 0 or highest > LARGEST_WORD:
+            raise UserError(
+                f"observation {INSTRUCTION!r} holds {lowest} to {highest}; expected words of 0 "
+                f"(padding) to at most {LARGEST_WORD}"
+            )
+        self.words = nn.Embedding(highest + 1, config.embedding_size)
+        self.places = nn.Parameter(torch.randn(length, config.embedding_size))
+        self.token = rectified(config.embedding_size, config.sensor_size)
+        self.phrase = rectified(config.sensor_size, config.sensor_size)
+        self.size = config.sensor_size
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[..., L] integers → [..., size]; zeros where nothing is said."""
+        said = (tokens != 0).unsqueeze(-1)
+        # Two of them are summed: halved in variance, the sum is as large as either.
+        embedded = (self.words(tokens.long()) + self.places) * math.sqrt(0.5)
+        words = self.token(embedded) * said
+        number = said.sum(-2)
+        phrase = self.phrase(words.sum(-2) / number.clamp(min=1))
+        return cast(Tensor, phrase * (number > 0))
+
+
 class Numbers(nn.Module):
     """Plain numbers of any shape, [..., *shape] → [..., size]."""
 
@@ -182,11 +240,32 @@ class Numbers(nn.Module):
         return cast(Tensor, self.perceptron(flat))
 
 
-LeafSensor = Cells | Image | Category | Tokens | Numbers
+LeafSensor = Cells | Image | Category | Tokens | Instruction | Numbers
 
 
-def leaf_sensor(space: gymnasium.Space[Any], config: AgentConfig) -> LeafSensor:
-    """The sensor that a leaf space asks for (the table at the top of this file)."""
+def is_instruction(name: str, space: gymnasium.Space[Any]) -> bool:
+    """Whether a leaf is words that tell the agent what to do: so named, and a list of tokens."""
+    return (
+        name.split("/")[-1] == INSTRUCTION
+        and isinstance(space, spaces.Box)
+        and len(space.shape) == 1
+        and np.issubdtype(space.dtype, np.integer)
+    )
+
+
+def leaf_sensor(
+    space: gymnasium.Space[Any], config: AgentConfig, name: str = "", instructed: int = 0
+) -> LeafSensor:
+    """The sensor that a leaf asks for (the table at the top of this file).
+
+    Args:
+        space: of the leaf.
+        config: sizes.
+        name: of the leaf.
+        instructed: size of the instruction's features that gate cells; 0 if there is none.
+    """
+    if is_instruction(name, space):
+        return Instruction(cast(spaces.Box, space), config)
     if isinstance(space, spaces.Discrete):
         return Category(space, config)
     if isinstance(space, spaces.MultiDiscrete):
@@ -198,7 +277,7 @@ def leaf_sensor(space: gymnasium.Space[Any], config: AgentConfig) -> LeafSensor:
     highest = float(space.high.max()) if space.shape else float(space.high)
     is_categorical = is_integer and float(space.low.min()) >= 0 and highest <= LARGEST_CATEGORY
     if len(space.shape) == 3 and is_categorical:
-        return Cells(space, config)
+        return Cells(space, config, instructed)
     if len(space.shape) == 3 and highest == 255:
         return Image(space, config)
     if len(space.shape) == 1 and is_categorical:
@@ -207,24 +286,56 @@ def leaf_sensor(space: gymnasium.Space[Any], config: AgentConfig) -> LeafSensor:
 
 
 class Sensors(nn.Module):
-    """All leaves of an observation, mixed: {name: [..., *leaf shape]} → [..., feature_size]."""
+    """All leaves of an observation, mixed: {name: [..., *leaf shape]} → [..., feature_size].
+
+    Raises ValueError for a space that no sensor reads, and if a sensor of the user's own
+    (`AgentConfig.sensors`) cannot be had or does not do what it says.
+    """
 
     def __init__(self, space: gymnasium.Space[Any], config: AgentConfig) -> None:
         super().__init__()
         leaves = leaf_spaces(space)
+        known_names("agent.sensors", config.sensors, leaves)
         # Side by side with their names: the name of a module may hold no dot, nor be "keys".
         self.names = tuple(leaves)
-        self.leaves = nn.ModuleList(leaf_sensor(leaf, config) for leaf in leaves.values())
+        self.instructions = tuple(name for name in leaves if is_instruction(name, leaves[name]))
+        # What gates the cells is made before them.
+        first = {name: _sensor(name, leaves[name], config) for name in self.instructions}
+        instructed = sum(sensor.size for sensor in first.values())
+        self.leaves = nn.ModuleList(
+            first[name] if name in first else _sensor(name, leaf, config, instructed)
+            for name, leaf in leaves.items()
+        )
         total = sum(cast(LeafSensor, sensor).size for sensor in self.leaves)
         self.mix = rectified(total, config.feature_size)
 
     def leaf(self, name: str) -> LeafSensor:
-        """The sensor of one leaf."""
+        """The sensor of one leaf (it may be of the user's own)."""
         return cast(LeafSensor, self.leaves[self.names.index(name)])
 
     def forward(self, observation: Observation) -> Tensor:
         """{name: [..., *leaf shape]} → [..., feature_size]."""
+        said = {name: self.leaf(name)(observation[name]) for name in self.instructions}
+        instruction = torch.cat(list(said.values()), -1) if said else None
         features = [
-            sensor(observation[name]) for name, sensor in zip(self.names, self.leaves, strict=True)
+            said[name]
+            if name in said
+            else sensor(observation[name], instruction)
+            if isinstance(sensor, Cells) and sensor.gate is not None
+            else sensor(observation[name])
+            for name, sensor in zip(self.names, self.leaves, strict=True)
         ]
         return cast(Tensor, self.mix(torch.cat(features, -1)))
+
+    def without_instruction(self, observation: Observation) -> Observation:
+        """The same observation with nothing instructed (padding)."""
+        silent = {name: torch.zeros_like(observation[name]) for name in self.instructions}
+        return observation | silent
+
+
+def _sensor(
+    name: str, space: gymnasium.Space[Any], config: AgentConfig, instructed: int = 0
+) -> LeafSensor:
+    if name in config.sensors:
+        return cast(LeafSensor, own_sensor(name, space, config))
+    return leaf_sensor(space, config, name, instructed)

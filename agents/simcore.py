@@ -20,10 +20,12 @@ from groundling.agents.sensors import (
     Category,
     Cells,
     Image,
+    LeafSensor,
     Numbers,
     Observation,
     Sensors,
     Tokens,
+    leaf_sensor,
     leaf_spaces,
 )
 
@@ -41,7 +43,9 @@ class CellsDecoder(nn.Module):
     but not that the key was red, can still say so.
     """
 
-    def __init__(self, sensor: Cells, shape: tuple[int, ...], config: AgentConfig) -> None:
+    def __init__(
+        self, sensor: Cells, shape: tuple[int, ...], config: AgentConfig, *, tied: bool = True
+    ) -> None:
         super().__init__()
         rows, columns, channels = shape
         self.cells = rows * columns
@@ -56,7 +60,7 @@ class CellsDecoder(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(number) for number in categories)
         self.tables = (
             None
-            if config.prediction.tied
+            if config.prediction.tied and tied
             else nn.ModuleList(nn.Embedding(number, self.size) for number in categories)
         )
 
@@ -230,6 +234,9 @@ def discretised_logistic(values: Tensor, mean: Tensor, log_scale: Tensor) -> Ten
 class SimCoreHead(nn.Module):
     """Generates every part of an observation from a state of the simulator, or from the belief.
 
+    But for the instruction: it is the same throughout an episode, so that to predict it is to copy
+    it, and it says nothing of the world.
+
     Args:
         space: of a single environment's observations.
         sensors: the agent's; their embeddings name the categories (they stay the agent's own).
@@ -239,9 +246,15 @@ class SimCoreHead(nn.Module):
     def __init__(self, space: gymnasium.Space[Any], sensors: Sensors, config: AgentConfig) -> None:
         super().__init__()
         self.balance = config.prediction.balance
+        leaves = leaf_spaces(space)
+        self.names = tuple(name for name in leaves if name not in sensors.instructions)
         self.decoders = nn.ModuleList(
-            _decoder(sensors.leaf(name), leaf, config) for name, leaf in leaf_spaces(space).items()
+            _decoder(sensors.leaf(name), leaves[name], config) for name in self.names
         )
+
+    def decoder(self, name: str) -> nn.Module | None:
+        """What generates that part of an observation, if anything does."""
+        return self.decoders[self.names.index(name)] if name in self.names else None
 
     def forward(
         self, state: Tensor, target: Observation, sensors: Sensors, weights: dict[str, Tensor]
@@ -255,7 +268,7 @@ class SimCoreHead(nn.Module):
             weights: of cells by kind, for each part that is made of cells (`cell_weights`).
         """
         total = state.new_zeros(len(state))
-        for name, decoder in zip(sensors.names, self.decoders, strict=True):
+        for name, decoder in zip(self.names, self.decoders, strict=True):
             if isinstance(decoder, CellsDecoder):
                 cells = cast(Cells, sensors.leaf(name))
                 total = total + decoder(state, target[name], cells, weights[name])
@@ -263,21 +276,31 @@ class SimCoreHead(nn.Module):
                 total = total + decoder(state, target[name])
         return total
 
-    def cell_weights(self, observation: Observation, sensors: Sensors) -> dict[str, Tensor]:
-        """Weights of cells by kind, from how often each kind is in sight in an unroll."""
+    def cell_weights(
+        self, observation: Observation, absent: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Weights of cells by kind, from how often each kind is in sight in an unroll (where
+        `absent`, [T + 1, B] bool, is not set)."""
         return {
             name: kind_weights(
-                leaf,
-                cast(nn.Embedding, cast(Cells, sensors.leaf(name)).embeddings[0]).num_embeddings,
+                observation[name] if absent is None else observation[name][~absent],
+                len(decoder.biases[0]),
                 self.balance,
             )
-            for name, leaf in observation.items()
-            if isinstance(sensors.leaf(name), Cells)
+            for name, decoder in zip(self.names, self.decoders, strict=True)
+            if isinstance(decoder, CellsDecoder)
         }
 
 
 def _decoder(sensor: nn.Module, space: gymnasium.Space[Any], config: AgentConfig) -> nn.Module:
     shape = space.shape or ()
+    if not isinstance(sensor, LeafSensor):
+        # What a sensor of the user's own reads is generated as if one of ours had read it. There
+        # are no embeddings to be tied to.
+        usual = leaf_sensor(space, config)
+        if isinstance(usual, Cells):
+            return CellsDecoder(usual, shape, config, tied=False)
+        return _decoder(usual, space, config)
     if isinstance(sensor, Cells):
         return CellsDecoder(sensor, shape, config)
     if isinstance(sensor, Image):

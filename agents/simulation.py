@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from groundling.agents.actions import Actions, DiscreteActions
 from groundling.agents.cores import FORGET_BIAS, CoreState
 from groundling.agents.scan import lstm_scan
 
@@ -31,35 +32,46 @@ class Simulator(nn.Module):
     """An LSTM that starts from a belief and is driven by actions alone.
 
     Args:
-        num_actions: of the environment.
+        actions: what the agent can do.
         core_size: of the agent's core, whose state it starts from.
         sees_actions: the ablation: without, it only counts steps.
     """
 
-    def __init__(self, num_actions: int, core_size: int, *, sees_actions: bool = True) -> None:
+    def __init__(self, actions: Actions, core_size: int, *, sees_actions: bool = True) -> None:
         super().__init__()
         self.sees_actions = sees_actions
+        self.actions = actions
         # A table of each action's share of the gates: what a product with one-hot vectors would be.
-        self.from_action = nn.Embedding(num_actions, 4 * core_size)
+        self.from_action: nn.Embedding | nn.Linear = (
+            nn.Embedding(actions.width, 4 * core_size)
+            if isinstance(actions, DiscreteActions)
+            else nn.Linear(actions.width, 4 * core_size)
+        )
         self.from_hidden = nn.Linear(core_size, 4 * core_size, bias=False)
         nn.init.normal_(self.from_action.weight, std=0.5)  # As loud as in the core.
         for gate in self.from_hidden.weight.chunk(4):
             nn.init.orthogonal_(gate)
         with torch.no_grad():
-            self.from_action.weight[:, core_size : 2 * core_size] += FORGET_BIAS
+            if isinstance(self.from_action, nn.Linear):
+                nn.init.zeros_(self.from_action.bias)
+                self.from_action.bias[core_size : 2 * core_size] = FORGET_BIAS
+            else:  # No bias of its own: exactly one of its rows is chosen.
+                self.from_action.weight[:, core_size : 2 * core_size] += FORGET_BIAS
 
     def forward(self, belief: CoreState, actions: Tensor) -> Tensor:
         """Imagines.
 
         Args:
             belief: [N, core_size] each, at the start.
-            actions: [K, N] int64: a_t … a_{t+K-1}.
+            actions: [K, N, *action shape]: a_t … a_{t+K-1}.
 
         Returns:
             s¹ … s^K, [K, N, core_size].
         """
         fed = actions if self.sees_actions else torch.zeros_like(actions)
-        keep = belief.hidden.new_ones(*actions.shape, 1)
+        if isinstance(self.from_action, nn.Linear):
+            fed = self.actions.encode(fed).to(belief.hidden.dtype)
+        keep = belief.hidden.new_ones(*actions.shape[:2], 1)
         states, _ = lstm_scan(
             self.from_action(fed), keep, belief.hidden, belief.cell, self.from_hidden.weight
         )
@@ -70,7 +82,7 @@ class Simulator(nn.Module):
 
         Args:
             core: the agent's states, [T + 1, B, core_size] each.
-            actions: [T, B] int64: a_t, what was done at row t.
+            actions: [T, B, *action shape]: a_t, what was done at row t.
             plan: which of them.
 
         Returns:
@@ -81,7 +93,7 @@ class Simulator(nn.Module):
             core.hidden[plan.starts].flatten(0, 1), core.cell[plan.starts].flatten(0, 1)
         )
         ahead = torch.arange(int(plan.horizons[-1]), device=actions.device)
-        fed = actions[plan.starts + ahead.unsqueeze(1)]  # [longest, S, B]
+        fed = actions[plan.starts + ahead.unsqueeze(1)]  # [longest, S, B, *action shape]
         states: Tensor = self(start, fed.flatten(1, 2))
         # s^k stands at index k - 1: the first action leads to s¹.
         return cast(Tensor, states[plan.horizons - 1].unflatten(1, (S, B)))

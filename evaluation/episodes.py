@@ -61,11 +61,14 @@ def episode_returns(
             device=device,
         )
         next(rows)
+        absent = rows.absent
         for row in rows:
             running += row.previous_reward.cpu().numpy()
-            for i in np.flatnonzero(row.is_first.cpu().numpy()):
+            # While nobody is there every row is a first one, and no episode ends.
+            for i in np.flatnonzero(row.is_first.cpu().numpy() & ~absent):
                 returns[i].append(running[i])
                 running[i] = 0.0
+            absent = rows.absent
             finished = min(len(one) for one in returns)
             advance(finished)
             if finished >= wanted:

@@ -190,11 +190,10 @@ def _collect(
         readers=tuple(readers.values()),
         device=device,
     )
-    agent = next(iter(agents.values()))
     interview = Interview(
         cast(QuestionSource, environment.unwrapped),
         readers,
-        ObservationCode(environment.single_observation_space, agent.num_actions),
+        ObservationCode(environment.single_observation_space, environment.single_action_space),
         settings,
         seed=seed,
         generator=np.random.default_rng(named_seed(settings.seed, purpose)),

@@ -1,6 +1,7 @@
 """What an agent's simulator expected to see, to be held beside what came."""
 
 from collections import deque
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,15 +33,14 @@ class Imagination:
         prediction = reader.agent.prediction
         if prediction is None or not isinstance(prediction.head, SimCoreHead):
             raise UserError("this agent does not generate views; expected a run with SimCore")
-        names = reader.agent.sensors.names
-        decoder = prediction.head.decoders[names.index(view)] if view in names else None
+        decoder = prediction.head.decoder(view)
         if not isinstance(decoder, CellsDecoder):
             raise UserError(f"observation {view!r} is no grid of cells; expected a symbolic view")
-        sensor = reader.agent.sensors.leaf(view)
-        assert isinstance(sensor, Cells)
         self.reader = reader
         self.simulator = prediction.simulator
-        self.decoder, self.sensor = decoder, sensor
+        self.decoder = decoder
+        # Of a sensor of the user's own nothing is read: the decoder has embeddings itself.
+        self.sensor = cast(Cells, reader.agent.sensors.leaf(view))
         self.past: deque[tuple[CoreState, Tensor]] = deque(maxlen=max(HORIZONS) + 1)
 
     def follow(self, row: Rows) -> None:

@@ -178,7 +178,7 @@ def intervene(
     moved = towards(decoder, trials, sure=settings.sure)
     turned = astray(decoder, trials.belief, moved, named_generator(settings.seed, "astray"))
     actions = torch.randint(
-        agent.num_actions,
+        agent.actions.outputs,
         (settings.ahead, len(trials.belief)),
         generator=named_generator(settings.seed, "actions"),
     ).to(device)

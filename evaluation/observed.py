@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional as F
 
+from groundling.agents.actions import Actions, make_actions
 from groundling.agents.agent import Rows
 from groundling.agents.sensors import LARGEST_CATEGORY, leaf_spaces
 
@@ -22,26 +23,29 @@ class ObservationCode:
 
     Args:
         observation_space: of a single environment.
-        num_actions: of its Discrete action space.
+        action_space: likewise.
     """
 
-    def __init__(self, observation_space: gymnasium.Space[Any], num_actions: int) -> None:
+    def __init__(
+        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+    ) -> None:
         self.leaves = leaf_spaces(observation_space)
-        self.num_actions = num_actions
-        self.categories = _categories(self.leaves.values(), num_actions)
+        self.actions = make_actions(action_space)
+        self.categories = _categories(self.leaves.values(), self.actions)
 
     def encode(self, row: Rows) -> Tensor:
         """[B, width] uint8 or float16 of a row [B, …]."""
-        action = row.previous_action.masked_fill(row.is_first, -1).unsqueeze(-1)
+        first = row.is_first.unsqueeze(-1)
         if self.categories is not None:
             parts = [
-                row.observation[name].reshape(len(action), -1).long() - _lowest(space)
+                row.observation[name].reshape(len(first), -1).long() - _lowest(space)
                 for name, space in self.leaves.items()
             ]
+            action = row.previous_action.reshape(len(first), -1).masked_fill(first, -1)
             return (torch.cat([*parts, action], dim=-1) + 1).to(torch.uint8)
         parts = [_numbers(row.observation[name], space) for name, space in self.leaves.items()]
-        taken = F.one_hot(action.squeeze(-1) + 1, self.num_actions + 1)[:, 1:]
-        return torch.cat([*parts, taken.float()], dim=-1).half()
+        taken = self.actions.encode(row.previous_action).masked_fill(first, 0.0)
+        return torch.cat([*parts, taken], dim=-1).half()
 
     def decode(self, codes: Tensor) -> Tensor:
         """Some encoded rows of each of N moments, [N, k, width], as float32 [N, W]."""
@@ -59,8 +63,9 @@ class ObservationCode:
         ]
 
 
-def _categories(leaves: Any, num_actions: int) -> list[int] | None:
-    """How many values each number of an observation may take; None if some are no categories."""
+def _categories(leaves: Any, actions: Actions) -> list[int] | None:
+    """How many values each number of an observation and of the action that led to it may take; None
+    if some are no categories."""
     sizes: list[int] = []
     for space in leaves:
         if isinstance(space, spaces.Discrete):
@@ -73,7 +78,9 @@ def _categories(leaves: Any, num_actions: int) -> list[int] | None:
             sizes += [int(high) + 1 for high in np.ravel(space.high)]
         else:
             return None
-    sizes.append(num_actions)
+    if actions.categories is None:
+        return None
+    sizes += actions.categories
     return sizes if max(sizes) <= LARGEST_CATEGORY + 1 else None
 
 

@@ -339,8 +339,7 @@ def _language(config: TrainConfig) -> tuple[tuple[str, ...], int, ObservationCod
             f"{config.env.id} answers no questions; expected an environment that implements "
             "groundling.envs.questions.QuestionSource"
         )
-    actions: Any = environment.single_action_space
-    code = ObservationCode(environment.single_observation_space, int(actions.n))
+    code = ObservationCode(environment.single_observation_space, environment.single_action_space)
     return source.question_types, len(source.vocabulary), code
 
 

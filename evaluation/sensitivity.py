@@ -18,18 +18,19 @@ from groundling.agents.probe import Probe
 from groundling.agents.sensors import Cells
 from groundling.envs.errors import UserError
 
-Decision = Callable[[AgentOutput], Tensor]
-"""One number of each environment, [B], from outputs of [T, B] rows."""
+Decision = Callable[[Agent, AgentOutput], Tensor]
+"""One number of each environment, [B], from an agent's outputs of [T, B] rows."""
 
 
-def value(output: AgentOutput) -> Tensor:
+def value(agent: Agent, output: AgentOutput) -> Tensor:
     """The baseline of the last row, [B]."""
     return output.baseline[-1]
 
 
-def chosen_action(output: AgentOutput) -> Tensor:
-    """The log-probability of the last row's likeliest action, [B]."""
-    return torch.log_softmax(output.policy_logits[-1], dim=-1).amax(-1)
+def chosen_action(agent: Agent, output: AgentOutput) -> Tensor:
+    """What the last row's policy prefers, [B]: the log-probability of the likeliest action (see
+    `Actions.preference`)."""
+    return agent.actions.preference(output.policy[-1])
 
 
 def answer(probe: Probe, tokens: Tensor, words: Tensor) -> Decision:
@@ -37,7 +38,7 @@ def answer(probe: Probe, tokens: Tensor, words: Tensor) -> Decision:
     questions, `tokens` [B, L], in nats. Here the gradient does pass the decoder's wall: nothing
     learns from it."""
 
-    def decided(output: AgentOutput) -> Tensor:
+    def decided(agent: Agent, output: AgentOutput) -> Tensor:
         belief = CoreState(output.core.hidden[-1], output.core.cell[-1]).belief
         return probe.log_probability(probe.standard(belief), tokens, words)
 
@@ -81,7 +82,7 @@ def sensitivity(
     like = next(cells.parameters())
     nudges = [like.new_zeros(shape).requires_grad_() for _ in cells.embeddings]
     with torch.enable_grad(), _nudged(cells, nudges):
-        made = decision(agent.unroll(rows, state))
+        made = decision(agent, agent.unroll(rows, state))
     gradients = torch.autograd.grad(made.sum(), nudges)
     norms: Tensor = torch.cat(gradients, dim=-1).norm(dim=-1)
     return norms

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from groundling.agents.actions import DiscreteActions
 from groundling.agents.agent import Agent, Rows
 from groundling.agents.generators import named_generator, named_seed
 from groundling.agents.probe import Standardised
@@ -186,7 +187,9 @@ def situations_now(
     every = {STEP: elapsed, VALUE: reader.output.baseline.cpu().numpy()}
     world = environment.unwrapped
     if not isinstance(world, RoomsVectorEnv):
-        return every | {ACTION: reader.output.policy_logits.argmax(-1).cpu().numpy()}
+        if not isinstance(reader.agent.actions, DiscreteActions):
+            return every  # Several choices at once, or numbers, are no classes.
+        return every | {ACTION: reader.output.policy.argmax(-1).cpu().numpy()}
     maps = world.draw_maps()
     rows, columns = world.rooms.shape
     row, column = np.divmod(maps.place, columns)
@@ -215,8 +218,11 @@ def nearest_in_view(maps: Maps) -> NDArray[np.int64]:
 
 def labels_of(environment: Environment, agent: Agent) -> dict[str, tuple[str, ...]]:
     """What the classes of situations are called, by situation."""
-    first, world = agent.first_action, environment.unwrapped
-    labels = {ACTION: tuple(str(first + number) for number in range(agent.num_actions))}
+    actions, world = agent.actions, environment.unwrapped
+    labels: dict[str, tuple[str, ...]] = {}
+    if isinstance(actions, DiscreteActions):
+        names = range(actions.start, actions.start + actions.outputs)
+        labels[ACTION] = tuple(str(number) for number in names)
     if isinstance(world, RoomsVectorEnv):
         labels[HEADING] = ("east", "south", "west", "north")
         labels[QUARTER] = ("north west", "north east", "south west", "south east")

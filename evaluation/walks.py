@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from groundling.agents.agent import Agent, AgentOutput, Rows, sample_actions
+from groundling.agents.actions import make_actions
+from groundling.agents.agent import Agent, AgentOutput, Rows
 from groundling.envs.errors import UserError
-from groundling.training.actor import first_row, observe
-from groundling.training.environments import Doorkeeper, Environment
+from groundling.training.environments import Environment
+from groundling.training.stepping import Stepper
 
-Choose = Callable[[], NDArray[np.int64]]
-"""Decides the next action of every environment, [B]."""
+Choose = Callable[[], NDArray[Any]]
+"""Decides the next action of every environment, [B, *space shape] as it takes it."""
 
 
 class Reader:
@@ -43,21 +44,17 @@ class Reader:
 def by_agent(reader: Reader, generator: torch.Generator) -> Choose:
     """The reader's own policy, sampled."""
 
-    def choose() -> NDArray[np.int64]:
-        action, _ = sample_actions(reader.output.policy_logits, generator)
-        return action.cpu().numpy() + reader.agent.first_action
+    def choose() -> NDArray[Any]:
+        action, _ = reader.agent.actions.sample(reader.output.policy, generator)
+        return reader.agent.actions.to_environment(action)
 
     return choose
 
 
 def at_random(environment: Environment, generator: np.random.Generator) -> Choose:
-    """Uniformly random actions (Discrete action spaces)."""
-    space: Any = environment.single_action_space
-
-    def choose() -> NDArray[np.int64]:
-        return generator.integers(space.start, space.start + space.n, size=environment.num_envs)
-
-    return choose
+    """Uniformly random actions (see `agents.actions` for numbers without bounds)."""
+    actions = make_actions(environment.single_action_space)
+    return lambda: actions.random(environment.num_envs, generator)
 
 
 def by_explorer(environment: Environment) -> Choose:
@@ -73,6 +70,35 @@ def by_explorer(environment: Environment) -> Choose:
     return lambda: np.asarray(world.explorer_actions())
 
 
+class Walk(Iterator[Rows]):
+    """A walk without end; the caller stops when it has seen enough. See `walk`."""
+
+    absent: NDArray[np.bool_]
+    """[B]: nobody is in the row that was yielded last."""
+
+    def __init__(
+        self, stepper: Stepper, seed: int, choose: Choose, readers: Sequence[Reader]
+    ) -> None:
+        self.stepper = stepper
+        self.seed = seed
+        self.choose = choose
+        self.readers = readers
+        self.begun = False
+
+    def __next__(self) -> Rows:
+        """The next row [B, …], after the readers have read it."""
+        if not self.begun:
+            row, self.begun = self.stepper.reset(self.seed), True
+        else:
+            choice = self.choose()
+            action = self.stepper.actions.from_environment(choice, self.stepper.device)
+            row, _ = self.stepper.step(choice, action)
+        self.absent = self.stepper.absent
+        for reader in self.readers:
+            reader.read(row)
+        return row
+
+
 def walk(
     environment: Environment,
     *,
@@ -80,26 +106,13 @@ def walk(
     choose: Choose,
     readers: Sequence[Reader] = (),
     device: torch.device | str = "cpu",
-) -> Iterator[Rows]:
-    """Walks for ever; the caller stops when it has seen enough.
+) -> Walk:
+    """Walks for ever.
 
-    Yields each row [B, …] after the readers have read it and before the next action is chosen, so
+    Each row [B, …] comes after the readers have read it and before the next action is chosen, so
     that world, row and beliefs belong to the same moment.
     """
-    device = torch.device(device)
-    doorkeeper = Doorkeeper(environment, environment.spec.id if environment.spec else "")
-    observation, _ = environment.reset(seed=seed)
-    row = first_row(observe(observation, device), environment.num_envs, device)
-    while True:
-        doorkeeper.check(observation)
-        for reader in readers:
-            reader.read(row)
-        yield row
-        action = choose()
-        observation, reward, terminated, truncated, _ = environment.step(action)
-        row = Rows(
-            observe(observation, device),
-            torch.as_tensor(terminated | truncated, device=device),
-            torch.as_tensor(action, device=device),
-            torch.as_tensor(reward, dtype=torch.float32, device=device),
-        )
+    stepper = Stepper(
+        environment, make_actions(environment.single_action_space), torch.device(device)
+    )
+    return Walk(stepper, seed, choose, readers)

@@ -99,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Threads that spin while they wait slow each other down a hundredfold on a busy machine. Read
     # when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Files of the current directory can be named (`module:Id`), as after `python -m`; last, so that
+    # none of them hides an installed module.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         _dispatch(arguments)
     except UserError as error:

@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from groundling.agents.agent import Agent, Rows, sample_actions
+from groundling.agents.agent import Agent, Rows
 from groundling.agents.cores import CoreState
 from groundling.agents.sensors import leaf_arrays
 from groundling.envs.questions import QuestionSource
-from groundling.training.environments import Doorkeeper, Environment
+from groundling.training.environments import Environment
+from groundling.training.stepping import Outcome, Stepper, observe
 from groundling.training.unroll import AskedQuestions, Unroll
 
 
@@ -35,25 +36,6 @@ class _Cut(NamedTuple):
     """[n]: the final observation as the episode's next row."""
     state: CoreState
     """[n, core_size]: of the core, before that row."""
-
-
-def observe(observation: Any, device: torch.device) -> dict[str, Tensor]:
-    """An environment's observation as tensors, leaf by leaf: {name: [B, *leaf shape]}."""
-    return {
-        # A copy: an environment may write its next observation into the same array.
-        name: torch.tensor(leaf, device=device)
-        for name, leaf in leaf_arrays(observation).items()
-    }
-
-
-def first_row(observation: dict[str, Tensor], batch: int, device: torch.device) -> Rows:
-    """The row of B environments that were just reset."""
-    return Rows(
-        observation,
-        torch.ones(batch, dtype=torch.bool, device=device),
-        torch.zeros(batch, dtype=torch.int64, device=device),
-        torch.zeros(batch, device=device),
-    )
 
 
 class Actor:
@@ -87,10 +69,8 @@ class Actor:
         self.exploration = exploration
         self.device = generator.device
         self.batch = environment.num_envs
-        self.doorkeeper = Doorkeeper(environment, environment.spec.id if environment.spec else "")
-        observation, _ = environment.reset(seed=seed)
-        self.doorkeeper.check(observation)
-        self.row = first_row(observe(observation, self.device), self.batch, self.device)
+        self.stepper = Stepper(environment, agent.actions, self.device)
+        self.row = self.stepper.reset(seed)
         self.core_state = agent.initial_state(self.batch)
         self.episode_return = np.zeros(self.batch)
         self.episode_length = np.zeros(self.batch, dtype=np.int64)
@@ -109,7 +89,8 @@ class Actor:
             ask: draw questions for the online probe at one random row.
         """
         start = self.core_state
-        rows, log_probs, ends, cuts = [self.row], [], [], []
+        rows, absent = [self.row], [self.stepper.absent]
+        log_probs, outcomes, cuts = [], [], []
         asked_at = -1
         questions = None
         if ask:
@@ -119,50 +100,43 @@ class Actor:
             if t == asked_at:
                 questions = self._ask(t)
             output, self.core_state = self.agent.step(self.row, self.core_state)
-            action, log_prob = sample_actions(
-                output.policy_logits, self.generator, exploration=self.exploration
+            action, log_prob = self.agent.actions.sample(
+                output.policy, self.generator, exploration=self.exploration
             )
-            terminated, truncated, info = self._step(action)
+            outcome = self._step(action)
             rows.append(self.row)
+            absent.append(self.stepper.absent)
             log_probs.append(log_prob)
-            ends.append((terminated, truncated))
-            if truncated.any():
-                cuts.append(self._cut(t, truncated, info))
+            outcomes.append(outcome)
+            if outcome.truncated.any():
+                cuts.append(self._cut(t, outcome))
         return Unroll(
             rows=_stack_rows(rows),
             core_state=start,
             behaviour_log_prob=torch.stack(log_probs),
-            terminated=self._stack([terminated for terminated, _ in ends]),
-            truncated=self._stack([truncated for _, truncated in ends]),
+            terminated=self._stack([outcome.terminated for outcome in outcomes]),
+            truncated=self._stack([outcome.truncated for outcome in outcomes]),
+            absent=self._stack(absent),
             bootstrap_value=self._bootstrap_values(cuts, length),
             policy_version=policy_version,
             questions=questions,
         )
 
-    def _step(self, action: Tensor) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One step of every environment: terminated and truncated, [B] each, and info."""
-        choice = action.cpu().numpy() + self.agent.first_action
-        observation, reward, terminated, truncated, info = self.environment.step(choice)
-        self.doorkeeper.check(observation, reward)
-        self._count(reward, terminated | truncated)
-        self.row = Rows(
-            observe(observation, self.device),
-            torch.as_tensor(terminated | truncated, device=self.device),
-            action,
-            torch.as_tensor(reward, dtype=torch.float32, device=self.device),
-        )
-        # An episode that is both over and out of time is over.
-        return np.array(terminated), truncated & ~terminated, info
+    def _step(self, action: Tensor) -> Outcome:
+        """One step of every environment; `row` is then the one it led to."""
+        self.row, outcome = self.stepper.step(self.agent.actions.to_environment(action), action)
+        self._count(outcome)
+        return outcome
 
-    def _cut(self, t: int, truncated: NDArray[np.bool_], info: dict[str, Any]) -> "_Cut":
+    def _cut(self, t: int, outcome: Outcome) -> "_Cut":
         """The final observations of episodes that step t cut off, with the core state that acted.
 
         Such an observation is read as its episode's next row: not a first one, with the action and
         the reward that led to it.
         """
-        where = torch.as_tensor(np.flatnonzero(truncated), device=self.device)
-        final = final_observations(info, truncated)
-        self.doorkeeper.check(final)
+        where = torch.as_tensor(np.flatnonzero(outcome.truncated), device=self.device)
+        final = final_observations(outcome.info, outcome.truncated)
+        self.stepper.doorkeeper.check(final)
         row = Rows(
             observe(final, self.device),
             torch.zeros(len(where), dtype=torch.bool, device=self.device),
@@ -199,9 +173,10 @@ class Actor:
     def _stack(self, flags: list[NDArray[np.bool_]]) -> Tensor:
         return torch.as_tensor(np.stack(flags), device=self.device)
 
-    def _count(self, reward: NDArray[Any], ended: NDArray[Any]) -> None:
-        self.episode_return += reward
-        self.episode_length += 1
+    def _count(self, outcome: Outcome) -> None:
+        self.episode_return += outcome.reward
+        self.episode_length += outcome.stepped
+        ended = outcome.terminated | outcome.truncated
         for i in np.flatnonzero(ended):
             if not self.unreported[i]:
                 self.finished.append(
@@ -217,6 +192,7 @@ class Actor:
         assert isinstance(source, QuestionSource)
         assert self.question_generator is not None
         questions = source.ask(self.question_generator)
+        questions = questions[~self.stepper.absent[questions.world]]
 
         def tensor(values: NDArray[Any]) -> Tensor:
             return torch.as_tensor(values.astype(np.int64), device=self.device)
@@ -248,6 +224,7 @@ class Actor:
             "episode_return": torch.from_numpy(self.episode_return.copy()),
             "episode_length": torch.from_numpy(self.episode_length.copy()),
             "unreported": torch.from_numpy(self.unreported.copy()),
+            "absent": torch.from_numpy(self.stepper.absent.copy()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -276,6 +253,8 @@ class Actor:
         self.episode_return = state["episode_return"].numpy().copy()
         self.episode_length = state["episode_length"].numpy().copy()
         self.unreported = state["unreported"].numpy().copy()
+        if "absent" in state:  # An earlier version knew of no absence.
+            self.stepper.absent = state["absent"].numpy().copy()
 
 
 def final_observations(info: dict[str, Any], ended: NDArray[Any]) -> dict[str, NDArray[Any]]:

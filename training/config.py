@@ -92,6 +92,8 @@ class LearnerConfig:
     """Weight of the baseline's half squared error."""
     entropy_weight: float = 0.04
     """Weight of the entropy bonus."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Losses of your own, as `module:function weight` pairs."""
 
     def __post_init__(self) -> None:
         _expect(self.unroll_length >= 1, "learner.unroll-length", self.unroll_length, "at least 1")
@@ -104,6 +106,8 @@ class LearnerConfig:
         for name in ("policy_weight", "baseline_weight", "entropy_weight"):
             value = getattr(self, name)
             _expect(value >= 0, f"learner.{name.replace('_', '-')}", value, "0 or more")
+        for name, weight in self.losses.items():
+            _expect(weight >= 0, f"learner.losses {name}", weight, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,9 @@ class TrainConfig:
         return self.env.num_envs * self.learner.unroll_length
 
 
+MAPPINGS = frozenset({"options", "sensors", "losses"})
+"""Fields whose keys are the user's."""
+
 MAY_CHANGE = frozenset(
     {"frames", "max_minutes", "threads", "log_every", "save_every", "snapshot_every", "track"}
 )
@@ -229,6 +236,9 @@ def _value(value: Any, hint: Any, name: str) -> Any:
         value = tuple(value)
     if hint is float and type(value) is int:
         value = float(value)
+    if typing.get_origin(hint) is dict and isinstance(value, dict):
+        each = typing.get_args(hint)[1]
+        value = {key: _value(item, each, f"{name} {key}") for key, item in value.items()}
     if not _fits(value, hint):
         raise UserError(f"{name} is {value!r}; expected {_described(hint)}")
     return value
@@ -267,7 +277,7 @@ def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
     def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         leaves: dict[str, Any] = {}
         for key, value in values.items():
-            nested = isinstance(value, dict) and key != "options"
+            nested = isinstance(value, dict) and key not in MAPPINGS
             leaves |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
         return leaves
 

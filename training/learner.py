@@ -9,8 +9,8 @@ from torch import Tensor
 from groundling.agents.agent import Agent, AgentOutput
 from groundling.agents.cores import CoreState
 from groundling.agents.losses import (
-    action_log_probs,
     baseline_loss,
+    mean_where,
     negative_entropy_loss,
     policy_gradient_loss,
 )
@@ -20,6 +20,7 @@ from groundling.training.config import LearnerConfig
 from groundling.training.errors import NonFiniteLoss
 from groundling.training.metrics import Measured
 from groundling.training.monitor import Monitor
+from groundling.training.own_losses import load_losses, own_loss
 from groundling.training.unroll import Unroll, transitions
 
 
@@ -61,6 +62,9 @@ class Learner:
             self.weights |= {name: weight for name, weight in terms.items() if weight}
         if monitor is not None and monitor.config.answers_reach_agent:
             self.weights["answers"] = monitor.config.answer_weight
+        own = {reference: weight for reference, weight in config.losses.items() if weight}
+        self.own_losses = load_losses(own, self.weights)
+        self.weights |= dict(zip(self.own_losses, own.values(), strict=True))
 
     def step(self, unroll: Unroll, *, inspect: bool = False) -> dict[str, Measured]:
         """Learns from one unroll.
@@ -83,6 +87,11 @@ class Learner:
             terms = {"present": predicted.present, "future": predicted.future}
             losses |= {name: loss for name, loss in terms.items() if name in self.weights}
             measured |= {name: Measured(*pair) for name, pair in predicted.measured.items()}
+        absent = _absent(unroll)
+        losses |= {
+            name: own_loss(name, function, output, unroll, absent)
+            for name, function in self.own_losses.items()
+        }
         probe_loss = None
         if unroll.questions is not None:
             assert self.monitor is not None
@@ -92,6 +101,8 @@ class Learner:
                 losses["answers"] = probe_loss
         if inspect:
             measured |= self._gradients_into_core(losses, output.core)
+        if absent is not None:
+            measured["present_rows"] = Measured(float((~absent).float().mean()))
         gradient_norm = self._update(losses, probe_loss)
         measured |= {
             f"loss/{name}": Measured(float(loss.detach())) for name, loss in losses.items()
@@ -107,8 +118,9 @@ class Learner:
         """The means of the actor-critic losses, and what they say about the agent."""
         actions, rewards, discounts = transitions(unroll, self.config.discount)
         # The last row decides nothing here: its decision opens the next unroll.
-        logits, baselines = output.policy_logits[:-1], output.baseline[:-1]
-        log_probs = action_log_probs(logits, actions)
+        policy, baselines = output.policy[:-1], output.baseline[:-1]
+        log_probs = self.agent.actions.log_probs(policy, actions)
+        entropy = self.agent.actions.entropy(policy)
         targets = vtrace(
             log_probs.detach() - unroll.behaviour_log_prob,
             discounts,
@@ -116,19 +128,13 @@ class Learner:
             output.baseline.detach(),
             lambda_=self.config.lambda_,
         )
-        entropy = negative_entropy_loss(logits)
+        present = None if (absent := _absent(unroll)) is None else ~absent[:-1]
         losses = {
-            "policy": policy_gradient_loss(log_probs, targets.advantages).mean(),
-            "baseline": baseline_loss(baselines, targets.values).mean(),
-            "entropy": entropy.mean(),
+            "policy": mean_where(policy_gradient_loss(log_probs, targets.advantages), present),
+            "baseline": mean_where(baseline_loss(baselines, targets.values), present),
+            "entropy": mean_where(negative_entropy_loss(entropy), present),
         }
-        residual = (targets.values - baselines.detach()).var(correction=0)
-        spread = targets.values.var(correction=0).clamp(min=1e-8)
-        return losses, {
-            "entropy": Measured(-float(entropy.detach().mean())),
-            "explained_variance": Measured(float(1.0 - residual / spread)),
-            "value": Measured(float(baselines.detach().mean())),
-        }
+        return losses, _measured(baselines, targets.values, entropy, present)
 
     def _gradients_into_core(
         self, losses: dict[str, Tensor], core: CoreState
@@ -159,6 +165,7 @@ class Learner:
                 unroll.rows.is_first,
                 transitions(unroll, self.config.discount).actions,
                 self.agent.sensors,
+                absent=_absent(unroll),
                 limit=prediction.config.limit(frames),
                 generator=self.generator,
             ),
@@ -241,3 +248,27 @@ class Learner:
         if self.monitor is not None:
             self.monitor.probe.load_state_dict(state["probe"])  # type: ignore[arg-type]
             self.monitor.optimiser.load_state_dict(state["probe_optimiser"])  # type: ignore[arg-type]
+
+
+def _absent(unroll: Unroll) -> Tensor | None:
+    """[T + 1, B] bool: which rows are filler; None if none is."""
+    return unroll.absent if unroll.absent.any() else None
+
+
+def _measured(
+    baselines: Tensor, targets: Tensor, entropy: Tensor, present: Tensor | None
+) -> dict[str, Measured]:
+    """What values and decisions of an unroll, [T, B] each, say of an agent that is present."""
+    parts = [one.detach() for one in (baselines, targets, entropy)]
+    if present is not None:
+        parts = [one[present] for one in parts]
+    baselines, targets, entropy = parts
+    if not baselines.numel():
+        return {}
+    residual = (targets - baselines).var(correction=0)
+    spread = targets.var(correction=0).clamp(min=1e-8)
+    return {
+        "entropy": Measured(float(entropy.mean())),
+        "explained_variance": Measured(float(1.0 - residual / spread)),
+        "value": Measured(float(baselines.mean())),
+    }

@@ -39,6 +39,9 @@ class Unroll(NamedTuple):
     """[T, B] bool: action a_t ended the episode for good."""
     truncated: Tensor
     """[T, B] bool: the episode was cut off after a_t."""
+    absent: Tensor
+    """[T + 1, B] bool: nobody is in this row and its observation is filler (`training.stepping`).
+    Such a row is a first one, and teaches nothing: no decision, no value, no prediction."""
     bootstrap_value: Tensor
     """[T, B] float32: V(final observation) where truncated, else 0. It is in no row."""
     policy_version: int
@@ -63,9 +66,10 @@ def transitions(unroll: Unroll, discount: float) -> Transitions:
     shift is made.
 
     An episode's end cuts the return: discount 0. If the episode was only cut off by the clock, the
-    value of its final observation is what would have followed, and joins the reward.
+    value of its final observation is what would have followed, and joins the reward. What is done
+    in an absent row is no transition: nothing follows from it.
     """
-    ended = unroll.terminated | unroll.truncated
+    ended = unroll.terminated | unroll.truncated | unroll.absent[:-1]
     return Transitions(
         actions=unroll.rows.previous_action[1:],
         rewards=unroll.rows.previous_reward[1:] + discount * unroll.bootstrap_value,

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from groundling.agents.agent import Agent, Rows, sample_actions
+from groundling.agents.agent import Agent, Rows
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState
 from groundling.agents.generators import initialised_by, named_seed
-from groundling.envs.errors import UserError
 
 ACTIONS = 3
 SPACE = spaces.Dict(
@@ -57,7 +56,7 @@ def last_state(output):
 
 
 def join(outputs):
-    parts = [(o.policy_logits, o.baseline, o.core.hidden, o.core.cell) for o in outputs]
+    parts = [(o.policy, o.baseline, o.core.hidden, o.core.cell) for o in outputs]
     return [torch.cat(field) for field in zip(*parts, strict=True)]
 
 
@@ -74,7 +73,7 @@ def walk_step_by_step(agent, rows, state):
     for t in range(len(rows.is_first)):
         output, state = agent.step(slice_rows(rows, t), state)
         assert_close(output.core, state, rtol=0, atol=0)
-        steps.append([output.policy_logits, output.baseline, *state])
+        steps.append([output.policy, output.baseline, *state])
     return [torch.stack(field) for field in zip(*steps, strict=True)]
 
 
@@ -229,40 +228,4 @@ def test_the_global_generator_comes_back_even_after_a_failure():
     before = torch.get_rng_state()
     with pytest.raises(ValueError, match="a module that fails"), initialised_by(0, "core"):
         raise ValueError("a module that fails", torch.rand(3))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_an_action_space_that_is_not_discrete_is_refused_by_name():
-    with pytest.raises(UserError, match=r"action space is Box; expected Discrete"):
-        Agent(SPACE, spaces.Box(-1, 1, (2,)), CONFIG, 0)
-
-
-def test_sampled_actions_follow_the_policy_and_carry_its_log_probabilities():
-    probabilities = torch.tensor([0.2, 0.0, 0.5, 0.3])
-    logits = probabilities.log().expand(10, 2000, 4)
-    actions, log_probs = sample_actions(logits, torch.Generator().manual_seed(0))
-    assert actions.shape == log_probs.shape == (10, 2000)
-    shares = torch.bincount(actions.flatten(), minlength=4) / actions.numel()
-    assert shares[1] == 0
-    assert_close(shares, probabilities, atol=0.015, rtol=0)  # over four standard deviations
-    assert_close(log_probs, probabilities[actions].log())
-
-
-def test_exploration_mixes_in_uniform_actions_and_says_so_in_the_log_probabilities():
-    probabilities = torch.tensor([0.2, 0.0, 0.5, 0.3])
-    mixed = 0.6 * probabilities + 0.4 / 4
-    logits = probabilities.log().expand(10, 2000, 4)
-    generator = torch.Generator().manual_seed(0)
-    actions, log_probs = sample_actions(logits, generator, exploration=0.4)
-    shares = torch.bincount(actions.flatten(), minlength=4) / actions.numel()
-    assert_close(shares, mixed, atol=0.015, rtol=0)
-    assert_close(log_probs, mixed[actions].log())
-
-
-def test_actions_are_drawn_from_the_generator_given_and_no_other():
-    logits = torch.zeros(64, 4)
-    before = torch.get_rng_state()
-    draws = [sample_actions(logits, torch.Generator().manual_seed(s))[0] for s in (5, 5, 6)]
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
     assert torch.equal(torch.get_rng_state(), before)

@@ -28,7 +28,7 @@ def views_that_repeat(looks=6, seed=0):
     """M candidates, row by row, most of which look like another."""
     look = torch.randint(looks, (M,), generator=seeded(seed))
     keys = torch.randn(M, F, generator=seeded(seed + 1), dtype=torch.double)
-    return Candidates(keys, torch.arange(B).repeat(T1), look)
+    return Candidates(keys, torch.arange(B).repeat(T1), look, torch.zeros(M, dtype=torch.bool))
 
 
 def views_that_differ(twins=(), of=None):

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from torch.testing import assert_close
 
 from groundling.agents import prediction as prediction_module
+from groundling.agents.actions import make_actions
 from groundling.agents.config import AgentConfig, PredictionConfig
 from groundling.agents.cores import CoreState
 from groundling.agents.cpc import Candidates, binary_contrast, candidates, infonce, ranked_first
@@ -44,7 +45,9 @@ class World:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.sensors = Sensors(SPACE, self.config)
-            self.prediction = Prediction(SPACE, self.sensors, ACTIONS, self.config)
+            self.prediction = Prediction(
+                SPACE, self.sensors, make_actions(spaces.Discrete(ACTIONS)), self.config
+            )
         generator = seeded()
         self.core = CoreState(
             *(torch.randn(T + 1, B, 8, generator=generator).requires_grad_() for _ in range(2))
@@ -113,7 +116,7 @@ def nats_slowly(world, state, t, b):
     head, features = world.prediction.head, world.sensors(world.observation)
     if world.config.prediction.loss == "simcore":
         seen = {name: leaf[t, b][None] for name, leaf in world.observation.items()}
-        weights = head.cell_weights(world.observation, world.sensors)
+        weights = head.cell_weights(world.observation)
         return head(state[None], seen, world.sensors, weights)[0]
     views: Candidates = candidates(features, world.observation)
     loss = binary_contrast if world.config.prediction.contrast == "binary" else infonce

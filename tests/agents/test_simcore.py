@@ -353,7 +353,8 @@ EVERYTHING = spaces.Dict(
     OrderedDict(  # which keeps its order; a plain dict is sorted by name
         view=CELLS,
         direction=spaces.Discrete(4),
-        instruction=spaces.Box(0, 9, (3,), np.int64),
+        words=spaces.Box(0, 9, (3,), np.int64),
+        instruction=spaces.Box(0, 9, (2,), np.int64),
         screen=spaces.Box(0, 255, (7, 7, 3), np.uint8),
         body=spaces.Dict(
             pulse=spaces.Box(-1, 1, (), np.float32),
@@ -367,7 +368,8 @@ def everything(N):
     return {
         "view": random_cells(N),
         "direction": torch.randint(4, (N,)),
-        "instruction": torch.randint(10, (N, 3)),
+        "words": torch.randint(10, (N, 3)),
+        "instruction": torch.randint(10, (N, 2)),
         "screen": torch.randint(256, (N, 7, 7, 3), dtype=torch.uint8),
         "body/pulse": torch.randn(N),
         "body/switches": torch.randint(2, (N, 2), dtype=torch.int8),
@@ -379,16 +381,18 @@ def test_a_head_adds_up_what_its_decoders_make_of_the_leaf_of_their_name():
     sensors = Sensors(EVERYTHING, config)
     head = SimCoreHead(EVERYTHING, sensors, config)
     observation, state = everything(5), torch.randn(5, 4)
-    weights = head.cell_weights(observation, sensors)
+    weights = head.cell_weights(observation)
     assert list(weights) == ["view"]
     assert_close(weights["view"], kind_weights(observation["view"], 4, config.prediction.balance))
     kinds = [CellsDecoder, CategoryDecoder, TokensDecoder, ImageDecoder, *[NumbersDecoder] * 2]
     expected = torch.zeros(5)
-    by_name = dict(zip(sensors.names, head.decoders, strict=True))
-    for kind, (name, leaf) in zip(kinds, observation.items(), strict=True):
-        assert type(by_name[name]) is kind
+    assert head.decoder("instruction") is None  # Nothing is learned from what never changes.
+    predicted = [name for name in observation if name != "instruction"]
+    for kind, name in zip(kinds, predicted, strict=True):
+        decoder = head.decoder(name)
+        assert type(decoder) is kind
         more = (sensors.leaf(name), weights[name]) if kind is CellsDecoder else ()
-        expected = expected + by_name[name](state, leaf, *more)
+        expected = expected + decoder(state, observation[name], *more)
     assert_close(head(state, observation, sensors, weights), expected)
 
 
@@ -404,4 +408,4 @@ def test_uniform_weights_are_a_switch():
     config = make_config(balance=0.0)
     sensors = Sensors(EVERYTHING, config)
     head = SimCoreHead(EVERYTHING, sensors, config)
-    assert head.cell_weights(everything(5), sensors)["view"].tolist() == [1.0] * 4
+    assert head.cell_weights(everything(5))["view"].tolist() == [1.0] * 4

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from groundling.agents.actions import make_actions
 from groundling.agents.cores import CoreState
 from groundling.agents.simulation import Overshoot, Simulator, plan_overshoot
 
@@ -19,7 +21,7 @@ def seeded(seed):
 def make_simulator(**switches):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Simulator(ACTIONS, H, **switches).double()
+        return Simulator(make_actions(spaces.Discrete(ACTIONS)), H, **switches).double()
 
 
 def random_walk(T, B, seed=0):

@@ -233,7 +233,7 @@ def test_the_gradient_of_an_answer_is_its_slope() -> None:
     rows, state = some_of(pasts_of(agent).rows, slice(2)), agent.initial_state(2)
     belief = torch.cat([part[-1] for part in agent.unroll(rows, state).core], -1)
     expected = torch.log_softmax(probe(belief, tokens), -1)[[0, 1], [3, 8]]
-    torch.testing.assert_close(decision(agent.unroll(rows, state)), expected)
+    torch.testing.assert_close(decision(agent, agent.unroll(rows, state)), expected)
     found = sensitivity(agent, rows, state, decision)
     cells = agent.sensors.leaf("view")
     assert isinstance(cells, Cells)
@@ -242,7 +242,7 @@ def test_the_gradient_of_an_answer_is_its_slope() -> None:
         nudge = torch.zeros(T, 2, V, V, 8, dtype=torch.float64)
         nudge[1, :, 2, 1, axis] = by
         handle = cells.embeddings[channel].register_forward_hook(lambda _, __, out: out + nudge)
-        made = decision(agent.unroll(rows, state))
+        made = decision(agent, agent.unroll(rows, state))
         handle.remove()
         return made
 

@@ -22,7 +22,7 @@ from groundling.evaluation.observed import ObservationCode
 from groundling.evaluation.protocol import QUICK, ProbeSettings
 
 S, N = 40, 400
-CODE = ObservationCode(spaces.Discrete(9), num_actions=2)
+CODE = ObservationCode(spaces.Discrete(9), spaces.Discrete(2))
 
 
 def examples(seed: int = 0) -> Examples:

@@ -70,7 +70,7 @@ def interviewed(every: int, steps: int = 40) -> Examples:
     interview = Interview(
         clock,  # type: ignore[arg-type]
         {"a": clock},  # type: ignore[dict-item]
-        ObservationCode(spaces.Dict({"step": spaces.Discrete(200)}), num_actions=2),
+        ObservationCode(spaces.Dict({"step": spaces.Discrete(200)}), spaces.Discrete(2)),
         ProbeSettings(ask_every=every, remembered=3),
         seed=70,
         generator=np.random.default_rng(0),

@@ -20,7 +20,7 @@ def test_categories_become_one_hot_and_the_action_before_an_episode_is_nothing()
             "view": spaces.Box(0, np.array([[1, 2]], np.uint8), (1, 2), np.uint8),
         }
     )
-    code = ObservationCode(space, num_actions=2)
+    code = ObservationCode(space, spaces.Discrete(2))
     observation = {
         "heading": torch.tensor([5, 7]),
         "view": torch.tensor([[[0, 2]], [[1, 1]]], dtype=torch.uint8),
@@ -34,7 +34,7 @@ def test_categories_become_one_hot_and_the_action_before_an_episode_is_nothing()
 
 
 def test_several_observations_stand_side_by_side_and_nothing_is_a_row_of_zeros() -> None:
-    code = ObservationCode(spaces.Discrete(4), num_actions=3)
+    code = ObservationCode(spaces.Discrete(4), spaces.Discrete(3))
     kept = code.encode(row({"observation": torch.tensor([2])}, [False], [0]))
     both = code.decode(torch.stack([torch.zeros_like(kept), kept], dim=1))
     assert both.tolist() == [[0] * 7 + [0, 0, 1, 0, 1, 0, 0]]
@@ -47,7 +47,7 @@ def test_numbers_and_images_are_kept_as_they_are() -> None:
             "speed": spaces.Box(-np.inf, np.inf, (2,), np.float32),
         }
     )
-    code = ObservationCode(space, num_actions=2)
+    code = ObservationCode(space, spaces.Discrete(2))
     observation = {
         "image": torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8),
         "speed": torch.tensor([[-2.5, 40.0]]),

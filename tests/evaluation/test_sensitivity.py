@@ -62,7 +62,7 @@ def test_the_gradient_is_the_slope_of_the_decision(agent: Agent, decision) -> No
                     nudge[at[0], :, at[1], at[2], at[3]] = by
                     handle = table.register_forward_hook(lambda _, __, out: out + nudge)
                     with torch.no_grad():
-                        made = decision(agent.unroll(read, state))
+                        made = decision(agent, agent.unroll(read, state))
                     handle.remove()
                     return made
 
@@ -129,7 +129,7 @@ def test_what_is_no_view_is_told(agent: Agent) -> None:
 
 
 def test_hooks_are_gone_even_after_a_failure(agent: Agent) -> None:
-    def broken(output: AgentOutput) -> torch.Tensor:
+    def broken(agent: Agent, output: AgentOutput) -> torch.Tensor:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):

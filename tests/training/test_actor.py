@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 from torch.testing import assert_close
 
+from groundling.agents.actions import make_actions
 from groundling.agents.agent import Rows
 from groundling.agents.cores import CoreState
 from groundling.training.actor import Actor
@@ -87,8 +88,8 @@ def expected_rows(seed, number):
 class CountingAgent:
     """Its state counts the rows of the episode and sums their rewards; its value tells it all."""
 
-    first_action = FIRST_ACTION
-    policy_logits = torch.tensor([0.5, 0.3, 0.2]).log()
+    actions = make_actions(Counting.action_space)
+    policy = torch.tensor([0.5, 0.3, 0.2]).log()
 
     def initial_state(self, batch):
         return CoreState(torch.zeros(batch, 1), torch.zeros(batch, 1))
@@ -100,8 +101,7 @@ class CountingAgent:
         state = CoreState(calls[:, None], earned[:, None])
         count = row.observation["observation"][:, 0]
         value = value_of(count, calls, row.previous_action, row.is_first, row.previous_reward)
-        policy_logits = self.policy_logits.expand(len(calls), 3)
-        return SimpleNamespace(policy_logits=policy_logits, baseline=value), state
+        return SimpleNamespace(policy=self.policy.expand(len(calls), 3), baseline=value), state
 
 
 def value_of(count, calls, previous_action, is_first, previous_reward):
@@ -232,7 +232,7 @@ def test_only_truncated_steps_bootstrap_and_from_their_final_observation(unrolls
 def test_log_probabilities_are_those_of_the_actions_taken(unrolls):
     for unroll in unrolls:
         taken = unroll.rows.previous_action[1:]
-        assert_close(unroll.behaviour_log_prob, CountingAgent.policy_logits[taken])
+        assert_close(unroll.behaviour_log_prob, CountingAgent.policy[taken])
 
 
 def test_an_unroll_knows_which_policy_acted(unrolls):

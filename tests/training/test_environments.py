@@ -326,6 +326,12 @@ class Unreadable(Motley):
     observation_space = spaces.Dict({"fine": spaces.Discrete(2), "note": spaces.Text(5)})
 
 
+class Unwieldy(Motley):
+    """It is steered by a whole number."""
+
+    action_space = spaces.Box(0, 9, (1,), np.int64)
+
+
 def test_spaces_that_no_agent_reads_or_acts_in_are_refused_by_name(
     register, small_config, tmp_path
 ):
@@ -333,8 +339,9 @@ def test_spaces_that_no_agent_reads_or_acts_in_are_refused_by_name(
     run = tmp_path / "run"
     config = foreign(small_config, "Tests/Unreadable-v0")
     assert "observation 'note' is a Text space" in refusal(lambda: train(config, run))
-    config = foreign(small_config, "Pendulum-v1")
-    assert "action space is Box; expected Discrete" in refusal(lambda: train(config, run))
+    register("Tests/Unwieldy-v0", Unwieldy)
+    config = foreign(small_config, "Tests/Unwieldy-v0")
+    assert "action space is Box of int64; expected Disc" in refusal(lambda: train(config, run))
     assert list(tmp_path.iterdir()) == []
 
 

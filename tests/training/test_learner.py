@@ -249,7 +249,7 @@ def test_what_each_loss_sends_into_the_core_is_measured_when_asked(small_config)
     actions, rewards, discounts = transitions(unroll, config.learner.discount)
     with torch.no_grad():
         output = agent.unroll(unroll.rows, unroll.core_state)
-        log_probs = torch.log_softmax(output.policy_logits[:-1], -1).gather(-1, actions[..., None])
+        log_probs = torch.log_softmax(output.policy[:-1], -1).gather(-1, actions[..., None])
         ratios = log_probs[..., 0] - unroll.behaviour_log_prob
         values = vtrace(
             ratios, discounts, rewards, output.baseline, lambda_=config.learner.lambda_
@@ -298,7 +298,7 @@ def test_losses_are_means_over_the_unroll_with_the_targets_of_v_trace(small_conf
     actions, rewards, discounts = transitions(unroll, 0.9)
     with torch.no_grad():
         output = training.learner.agent.unroll(unroll.rows, unroll.core_state)
-    log_probs = torch.log_softmax(output.policy_logits[:-1], -1).gather(-1, actions[..., None])
+    log_probs = torch.log_softmax(output.policy[:-1], -1).gather(-1, actions[..., None])
     ratios = log_probs[..., 0] - unroll.behaviour_log_prob
     targets = vtrace(ratios, discounts, rewards, output.baseline, lambda_=0.8)
     errors = targets.values - output.baseline[:-1]
@@ -330,7 +330,7 @@ def test_an_unroll_says_with_what_probability_its_actions_were_drawn(small_confi
         training.learner.agent.policy[-1].bias.copy_(torch.tensor([2.0, 0.0, 1.0, -1.0]))
         unroll = collect(training)
         output = training.learner.agent.unroll(unroll.rows, unroll.core_state)
-    policy = torch.softmax(output.policy_logits[:-1], -1)
+    policy = torch.softmax(output.policy[:-1], -1)
     drawn = (1.0 - exploration) * policy + exploration / 4
     actions = transitions(unroll, 0.9).actions.unsqueeze(-1)
     assert_close(unroll.behaviour_log_prob, drawn.gather(-1, actions)[..., 0].log())
@@ -349,7 +349,7 @@ def test_metrics_are_those_of_the_unroll(small_config):
     agent, unroll = training.learner.agent, collect(training)
     with torch.no_grad():
         output = agent.unroll(unroll.rows, unroll.core_state)
-    probabilities = torch.softmax(output.policy_logits[:-1], -1)
+    probabilities = torch.softmax(output.policy[:-1], -1)
     entropy = -(probabilities * probabilities.log()).sum(-1).mean().item()
     measured = training.learner.step(unroll)
     assert measured["entropy"].value == pytest.approx(entropy, rel=1e-5)

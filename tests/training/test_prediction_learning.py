@@ -173,14 +173,14 @@ def beliefs_slowly(agent, unroll):
 def imagine_slowly(agent, state, b, actions):
     """s^k of one environment, one action at a time, by PyTorch's own LSTM cell."""
     simulator, size = agent.prediction.simulator, agent.core.core_size
-    step = torch.nn.LSTMCell(agent.num_actions, size, bias=False)
+    step = torch.nn.LSTMCell(agent.actions.outputs, size, bias=False)
     step.load_state_dict(
         {"weight_ih": simulator.from_action.weight.t(), "weight_hh": simulator.from_hidden.weight}
     )
     hidden, cell = state.hidden[b], state.cell[b]
     with torch.no_grad():
         for action in actions:
-            hidden, cell = step(torch.eye(agent.num_actions)[action], (hidden, cell))
+            hidden, cell = step(torch.eye(agent.actions.outputs)[action], (hidden, cell))
     return hidden
 
 

@@ -6,7 +6,6 @@ import torch
 from torch.testing import assert_close
 
 from groundling.agents.agent import Rows
-from groundling.agents.losses import action_log_probs
 from groundling.training.actor import Actor, observe
 from groundling.training.environments import make_environment
 from groundling.training.run import make_agent
@@ -124,7 +123,7 @@ def test_the_learner_sees_what_the_actor_saw(real):
         with torch.no_grad():
             output = agent.unroll(unroll.rows, unroll.core_state)
         actions = transitions(unroll, 0.9).actions
-        log_probs = action_log_probs(output.policy_logits[:-1], actions)
+        log_probs = agent.actions.log_probs(output.policy[:-1], actions)
         assert_close(log_probs, unroll.behaviour_log_prob, atol=1e-5, rtol=0)
         # The actor has not read the last row yet.
         assert_close(output.core.hidden[-2], state.hidden, atol=1e-5, rtol=0)

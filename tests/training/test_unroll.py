@@ -31,6 +31,7 @@ def unroll():
         behaviour_log_prob=column(-1.0, -1.0, -1.0),
         terminated=column(False, False, True, dtype=torch.bool),
         truncated=column(False, True, False, dtype=torch.bool),
+        absent=torch.zeros(4, 1, dtype=torch.bool),
         bootstrap_value=column(0.0, 4.0, 0.0),
         policy_version=0,
         questions=None,
@@ -45,6 +46,11 @@ def test_what_a_row_decided_stands_in_the_next_row(unroll):
 
 def test_the_return_is_cut_at_both_kinds_of_end(unroll):
     assert transitions(unroll, GAMMA).discounts.tolist() == [[GAMMA], [0.0], [0.0]]
+
+
+def test_nothing_follows_from_what_is_done_where_nobody_is(unroll):
+    absent = column(True, False, False, False, dtype=torch.bool)
+    assert transitions(unroll._replace(absent=absent), GAMMA).discounts[0].item() == 0.0
 
 
 def test_the_value_of_what_the_clock_cut_off_joins_the_discounted_reward(unroll):
