@@ -157,7 +157,7 @@ def step_rooms(
             outcome.final_directions[room] = world.agent[room, 2]
             outcome.final_instructions[room] = world.instruction[room]
             world.episode[room] += 1
-            generate(world, room, rules, absent, words)
+            generate(world, int(room), rules, absent, words)
         _look(world, sight, ended, outcome.views)
     return len(ended)
 
