@@ -97,10 +97,8 @@ def test_staggered_rooms_begin_at_different_phases(small_config):
         assert environment.unwrapped.world.elapsed.any() == stagger
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1"])
-def test_other_environments_are_made_to_reset_in_the_same_step(name):
-    """CartPole's own vector form resets one step later; it is not used."""
-    config = EnvironmentConfig(id=name, num_envs=2, options={"max_episode_steps": 4})
+def test_other_environments_are_made_to_reset_in_the_same_step():
+    config = EnvironmentConfig(id="Acrobot-v1", num_envs=2, options={"max_episode_steps": 4})
     environment = make_environment(config)
     assert isinstance(environment.unwrapped, SyncVectorEnv)
     assert environment.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
@@ -112,21 +110,13 @@ def test_other_environments_are_made_to_reset_in_the_same_step(name):
     environment.close()
 
 
-class NextStep(VectorEnv):
-    """Exists as a batch only, and resets one step late."""
+class House(VectorEnv):
+    """Spaces and nothing else."""
 
-    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
-    single_observation_space = observation_space = spaces.Discrete(2)
     single_action_space = action_space = spaces.Discrete(2)
 
     def __init__(self, num_envs=1):
         self.num_envs = num_envs
-
-
-def test_a_batch_that_resets_at_another_time_and_has_no_single_form_is_refused(register):
-    register("Tests/NextStep-v0", vector_entry_point=NextStep)
-    message = refusal(lambda: make_environment(EnvironmentConfig(id="Tests/NextStep-v0")))
-    assert "env.id Tests/NextStep-v0 resets in mode AutoresetMode.NEXT_STEP; expected" in message
 
 
 @pytest.mark.parametrize(
@@ -189,7 +179,7 @@ SPACE = spaces.Dict(
 
 
 def doorkeeper():
-    environment = NextStep(2)
+    environment = House(2)
     environment.single_observation_space = SPACE
     return Doorkeeper(environment, "Tests/House-v0")
 
