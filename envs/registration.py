@@ -8,6 +8,7 @@ the vector one's constructor; `episode_length` says the same to both.
 import difflib
 import functools
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -47,7 +48,7 @@ def find(name: str) -> EnvSpec | Callable[..., Any]:
 
     Args:
         name: `Namespace/Name-v0`, known to Gymnasium; `module:Name-v0`, known to Gymnasium or, as
-            a parallel environment, to PettingZoo (`pettingzoo:mpe/simple_spread_v3`) once the
+            a parallel environment, to PettingZoo (`pettingzoo:sisl/pursuit_v5`) once the
             module is imported; or `module:callable`, which makes an environment of either kind
             (`pettingzoo.butterfly.pistonball_v6:parallel_env`). An id that nobody knows is looked
             for among the plug-ins.
@@ -89,10 +90,15 @@ def _missing(module: str, error: ModuleNotFoundError) -> str:
 def _known(known: str, home: ModuleType | None) -> EnvSpec | Callable[..., Any] | None:
     if known in gymnasium.registry:
         return gymnasium.spec(known)
-    if known in parallel_ids():
+    if _normal(known) in parallel_ids():
         return functools.partial(sys.modules["pettingzoo"].make, "parallel", known)
     made_by = getattr(home, known, None) if known.isidentifier() else None
     return made_by if callable(made_by) else None
+
+
+def _normal(known: str) -> str:
+    """`simple_spread_v3`, the name of a module of PettingZoo's, as its id `simple_spread-v3`."""
+    return re.sub(r"_v(\d+)$", r"-v\1", known)
 
 
 def parallel_ids() -> list[str]:
