@@ -35,11 +35,13 @@ class _OutOfTime(BaseException):
 
 
 @contextmanager
-def naming_faults(name: str, doing: str, seconds: float = 0.0) -> Iterator[None]:
+def naming_faults(
+    name: str, doing: str, seconds: float = 0.0, *, kind: str = "environment"
+) -> Iterator[None]:
     """Turns whatever is raised inside into one line about the environment.
 
     Args:
-        name: of the environment.
+        name: of the environment, or of another `kind` of thing.
         doing: make, reset, step, …
         seconds: how long that may take (0: for ever). Only where the system has interval timers,
             in the main thread, and if nobody else has set one.
@@ -54,12 +56,12 @@ def naming_faults(name: str, doing: str, seconds: float = 0.0) -> Iterator[None]
         raise
     except _OutOfTime:
         raise UserError(
-            f"environment {name} took more than {seconds:g} s to {doing}; expected it to be quicker"
+            f"{kind} {name} took more than {seconds:g} s to {doing}; expected it to be quicker"
         ) from None
     except Exception as error:
         said = " ".join(str(error).split())
         raise UserError(
-            f"environment {name} raised {type(error).__name__} in {doing}: {said} ({_place(error)})"
+            f"{kind} {name} raised {type(error).__name__} in {doing}: {said} ({_place(error)})"
         ) from error
 
 

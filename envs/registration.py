@@ -135,7 +135,7 @@ def plug_ins() -> tuple[PlugIn, ...]:
         before = {*gymnasium.registry, *parallel_ids()}
         fault = None
         try:
-            with naming_faults(f"plug-in {entry.name}", "import"):
+            with naming_faults(entry.name, "import", kind="plug-in"):
                 registers = entry.load()
                 if entry.attr:
                     registers()

@@ -99,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Threads that spin while they wait slow each other down a hundredfold on a busy machine. Read
     # when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Somebody's module:Id may be a file beside them, as for `python -m`; nothing of ours is hidden.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         _dispatch(arguments)
     except UserError as error:

@@ -6,13 +6,15 @@ from typing import Any, cast
 import gymnasium
 import numpy as np
 
+from groundling.agents.agent import Agent
+from groundling.agents.config import AgentConfig
 from groundling.agents.sensors import leaf_arrays, leaf_spaces
 from groundling.envs.adapters import Environment, make_vector
 from groundling.envs.errors import UserError
 from groundling.envs.faults import leaf_fault
 from groundling.training.config import EnvironmentConfig
 
-__all__ = ["Doorkeeper", "Environment", "make_environment"]
+__all__ = ["Doorkeeper", "Environment", "make_environment", "suits_agent"]
 
 
 def make_environment(
@@ -51,6 +53,34 @@ def make_environment(
             f"of {config.id} is a row"
         )
     return environment
+
+
+def suits_agent(environment: Environment, steps: int = 100) -> str:
+    """What an agent senses and does there.
+
+    Raises:
+        UserError: an agent cannot read its observations or act there, or a step of a random walk
+            brings what does not fit its spaces.
+    """
+    agent = Agent(
+        environment.single_observation_space, environment.single_action_space, AgentConfig(), 0
+    )
+    name = environment.spec.id if environment.spec else "the environment"
+    doorkeeper = Doorkeeper(environment, name)
+    environment.action_space.seed(0)
+    doorkeeper.check(environment.reset(seed=0)[0])
+    for _ in range(steps):
+        observation, reward, *_ = environment.step(environment.action_space.sample())
+        doorkeeper.check(observation, reward)
+    size = sum(weights.numel() for weights in agent.parameters())
+    sensed = ", ".join(f"{leaf} {_shown(space)}" for leaf, space in doorkeeper.leaves.items())
+    return f"senses {sensed}; does {_shown(environment.single_action_space)}; {size:,} weights"
+
+
+def _shown(space: gymnasium.Space[Any]) -> str:
+    """A space without the bounds of every number in it."""
+    is_long = isinstance(space, gymnasium.spaces.Box)
+    return f"Box {space.shape} {space.dtype}" if is_long else str(space)
 
 
 class Doorkeeper:
