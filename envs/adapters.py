@@ -98,7 +98,7 @@ def _making(name: str) -> Iterator[None]:
         try:
             yield
         except TypeError as error:
-            if "keyword argument" not in str(error):
+            if "keyword argument" not in str(error) and "takes no arguments" not in str(error):
                 raise
             raise UserError(f"env.options does not fit {name}: {error}") from error
 

@@ -193,7 +193,7 @@ def interface(subject: Subject) -> str:
     try:
         from pettingzoo.test import parallel_api_test
     except ImportError as error:
-        raise _Nothing('its checker needs pip install "groundling[pettingzoo]"') from error
+        raise _Nothing(f'{error}; its checker needs pip install "pettingzoo[testing]"') from error
     parallel_api_test(single, num_cycles=STEPS)
     return "PettingZoo's parallel_api_test passes"
 

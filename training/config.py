@@ -15,7 +15,8 @@ from groundling.agents.config import AgentConfig
 from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
 
-Scalar = str | int | float | bool
+Scalar = bool | int | float | str
+"""On the command line the first of these that a word can be."""
 
 
 def _expect(condition: bool, name: str, value: object, expected: str) -> None:
