@@ -142,11 +142,12 @@ def test_a_users_mistake_and_an_interruption_are_no_fault():
 
 class Stuck(Fine):
     def reset(self, *, seed=None, options=None):
-        while True:
+        for _ in range(2):
             try:
-                time.sleep(5.0)
+                time.sleep(2.0)
             except Exception:  # It must not be able to swallow its end.
                 continue
+        return super().reset(seed=seed)
 
 
 def test_an_environment_that_does_not_come_back_from_reset_is_stopped(monkeypatch):
@@ -154,7 +155,7 @@ def test_an_environment_that_does_not_come_back_from_reset_is_stopped(monkeypatc
     before, started = signal.getsignal(signal.SIGALRM), time.perf_counter()
     with pytest.raises(UserError, match=f"^environment {NAME} took more than 0.2 s to reset"):
         GuardedEnv(Stuck(), NAME).reset(seed=0)
-    assert time.perf_counter() - started < 3.0
+    assert time.perf_counter() - started < 1.5
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
