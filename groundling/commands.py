@@ -14,7 +14,7 @@ import tyro
 
 from groundling.ask import ask
 from groundling.envs.errors import UserError
-from groundling.training.config import EnvironmentConfig
+from groundling.training.config import EnvironmentConfig, Scalar
 
 
 def probe(
@@ -283,13 +283,45 @@ def envs() -> None:
     """List the environments and what can be chosen about them."""
     import gymnasium
 
+    from groundling.envs.registration import is_ours, plug_ins
     from groundling.envs.rooms.options import RoomsOptions
 
-    ours = [name for name in gymnasium.registry if name.startswith("Groundling/")]
+    ours = [name for name in gymnasium.registry if is_ours(name)]
     print_table(["id", "make with"], [[name, f'gymnasium.make("{name}")'] for name in ours])
     fields = [[field.name, str(field.default)] for field in dataclasses.fields(RoomsOptions)]
     print_table(["keyword", "default"], fields)
     print("groundling train demo --help explains each as --env.rooms.KEYWORD")
+    if plug_ins():
+        rows = [[one.name, one.fault or "\n".join(one.ids)] for one in plug_ins()]
+        print_table(["plug-in", "ids"], rows)
+    print("groundling train any --env.id ID takes others: of Gymnasium, module:Id, pettingzoo:ID")
+
+
+def check_env(
+    name: tyro.conf.Positional[str],
+    /,
+    options: dict[str, Scalar] | None = None,
+) -> None:
+    """Check whether an environment is fit to train in, and say what to fix.
+
+    Exit code 0 if all is well, 1 if not.
+
+    Args:
+        name: Its id, as for --env.id.
+        options: Keyword arguments for it, as `key value` pairs.
+    """
+    from groundling.envs.check import check_environment
+    from groundling.training.environments import suits_agent
+
+    marks = {True: "✓", False: "✗", None: "–"}
+    findings = check_environment(name, options or {}, suits_agent)
+    rows = [[one.what, marks[one.passed], one.found, one.advice] for one in findings]
+    print_table([name, "", "found", "what to fix"], rows, numbers=False)
+    for finding in findings:
+        for note in finding.notes:
+            print(f"note ({finding.what}): {note}")
+    if any(finding.passed is False for finding in findings):
+        raise SystemExit(1)
 
 
 def bench(
@@ -340,6 +372,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "watch": watch,
     "ask": ask,
     "envs": envs,
+    "check-env": check_env,
     "bench": bench,
     "doctor": doctor,
 }
@@ -373,7 +406,9 @@ def _print_scores(title: str, columns: Mapping[str, Mapping[str, float]]) -> Non
         print_table([title, *(name.replace(" ", "\n") for name in some)], rows)
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True
+) -> None:
     """Prints a table to stdout, the first column to the left and numbers to the right."""
     from rich.console import Console
     from rich.markup import escape
@@ -381,7 +416,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table()
     for index, title in enumerate(titles):
-        table.add_column(title, justify="left" if index == 0 else "right")
+        table.add_column(title, justify="right" if numbers and index > 0 else "left")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     Console().print(table)

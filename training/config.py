@@ -15,7 +15,8 @@ from groundling.agents.config import AgentConfig
 from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import TASKS, RoomsOptions
 
-Scalar = str | int | float | bool
+Scalar = bool | int | float | str
+"""On the command line the first of these that a word can be."""
 
 
 def _expect(condition: bool, name: str, value: object, expected: str) -> None:
@@ -28,9 +29,10 @@ class EnvironmentConfig:
     """Which world, and how many of it at once."""
 
     id: str = "Groundling/Explore-v0"
-    """Any id that `gymnasium.make_vec` knows; "module:Id" imports the module first."""
+    """Any id that Gymnasium knows; "module:Id" imports the module first, "module:callable" calls
+    something of it, "pettingzoo:Id" is a parallel environment of PettingZoo."""
     num_envs: int = 16
-    """Environments stepped together."""
+    """Environments stepped together. Of several agents in one environment each counts."""
     rooms: RoomsOptions = field(default_factory=RoomsOptions)
     """The rooms, where the id is one of ours (other environments read `options` instead)."""
     options: dict[str, Scalar] = field(default_factory=dict)
@@ -114,8 +116,9 @@ class LearnerConfig:
 class OnlineProbeConfig:
     """The monitor: a small decoder that is asked while the agent trains and never teaches it."""
 
-    online: bool = True
-    """Whether the monitor runs. It changes no number of the agent."""
+    online: bool | Literal["auto"] = True
+    """Whether the monitor runs; auto: where the environment answers questions. It changes no number
+    of the agent."""
     decoder: Literal["lstm", "mlp"] = "lstm"
     """The paper's LSTM, or a perceptron."""
     size: int = 128
@@ -138,7 +141,7 @@ class OnlineProbeConfig:
             value = getattr(self, name)
             _expect(value > 0, f"probe.{name.replace('_', '-')}", value, "a positive number")
         _expect(self.answer_weight >= 0, "probe.answer-weight", self.answer_weight, "0 or more")
-        if self.answers_reach_agent and not self.online:
+        if self.answers_reach_agent and self.online is not True:
             raise UserError(
                 "probe.answers-reach-agent is True; expected probe.online True beside it"
             )
@@ -248,7 +251,7 @@ def _described(hint: Any) -> str:
     """What a field takes, in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return f"one of {', '.join(arguments)}"
+        return f"one of {', '.join(arguments)}" if len(arguments) > 1 else repr(arguments[0])
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_described(argument) for argument in arguments)
     if origin is tuple:

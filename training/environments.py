@@ -1,20 +1,20 @@
 """Making the vector environment of a run, and checking what it says at the door."""
 
 import dataclasses
-import difflib
-import importlib
 from typing import Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, VectorEnv
 
+from groundling.agents.agent import Agent
+from groundling.agents.config import AgentConfig
 from groundling.agents.sensors import leaf_arrays, leaf_spaces
+from groundling.envs.adapters import Environment, make_vector
 from groundling.envs.errors import UserError
+from groundling.envs.faults import leaf_fault
 from groundling.training.config import EnvironmentConfig
 
-Environment = VectorEnv[Any, Any, Any]
+__all__ = ["Doorkeeper", "Environment", "make_environment", "suits_agent"]
 
 
 def make_environment(
@@ -28,64 +28,59 @@ def make_environment(
 
     Args:
         config: which world.
-        num_envs: instead of the configuration's own number.
+        num_envs: rows, instead of the configuration's own number; of an environment with several
+            agents, as many as fill whole copies.
         stagger: start first episodes at random phases (our own worlds only).
         render_mode: as Gymnasium's.
 
     Raises:
-        ValueError: the id is unknown, a keyword is wrong, or the autoreset mode is another.
+        UserError: the id is unknown, a keyword is wrong, the environment cannot be made, or its
+            agents do not fill the configured number of rows.
     """
-    count = config.num_envs if num_envs is None else num_envs
-    spec = _spec(config.id)
+    rows = config.num_envs if num_envs is None else num_envs
     options: dict[str, Any] = dict(config.options)
     if render_mode is not None:
         options["render_mode"] = render_mode
     if config.is_rooms:
         options |= dataclasses.asdict(config.rooms) | {"stagger": stagger}
-    try:
-        environment = _make(spec, config.id, count, options)
-    except TypeError as error:
-        if "keyword argument" not in str(error):
-            raise
-        raise UserError(f"env.options does not fit {config.id}: {error}") from error
+    environment = make_vector(config.id, rows, options)
+    if num_envs is None and environment.num_envs != rows:
+        # The frames of a run are counted in configured rows.
+        agents = getattr(environment.unwrapped, "rows_per_source", 1)
+        environment.close()
+        raise UserError(
+            f"env.num-envs is {rows}; expected a multiple of {agents}: each of the {agents} agents "
+            f"of {config.id} is a row"
+        )
     return environment
 
 
-def _make(spec: EnvSpec, name: str, count: int, options: dict[str, Any]) -> Environment:
-    """The environment's own vector form if it resets as the trainer wants, else many single ones.
+def suits_agent(environment: Environment, steps: int = 100) -> str:
+    """What an agent senses and does there.
 
-    This is the one place that knows of other autoreset modes than SAME_STEP.
+    Raises:
+        UserError: an agent cannot read its observations or act there, or a step of a random walk
+            brings what does not fit its spaces.
     """
-    if spec.vector_entry_point is not None:
-        environment = gymnasium.make_vec(name, num_envs=count, **options)
-        mode = environment.metadata.get("autoreset_mode")
-        if mode == AutoresetMode.SAME_STEP:
-            return environment
-        environment.close()
-        if spec.entry_point is None:
-            raise UserError(
-                f"env.id {name} resets in mode {mode}; expected a vector environment whose "
-                "metadata says AutoresetMode.SAME_STEP"
-            )
-    return gymnasium.make_vec(
-        name,
-        num_envs=count,
-        vectorization_mode="sync",
-        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-        **options,
+    agent = Agent(
+        environment.single_observation_space, environment.single_action_space, AgentConfig(), 0
     )
+    name = environment.spec.id if environment.spec else "the environment"
+    doorkeeper = Doorkeeper(environment, name)
+    environment.action_space.seed(0)
+    doorkeeper.check(environment.reset(seed=0)[0])
+    for _ in range(steps):
+        observation, reward, *_ = environment.step(environment.action_space.sample())
+        doorkeeper.check(observation, reward)
+    size = sum(weights.numel() for weights in agent.parameters())
+    sensed = ", ".join(f"{leaf} {_shown(space)}" for leaf, space in doorkeeper.leaves.items())
+    return f"senses {sensed}; does {_shown(environment.single_action_space)}; {size:,} weights"
 
 
-def _spec(name: str) -> EnvSpec:
-    module, _, known = name.rpartition(":")
-    try:
-        if module:
-            importlib.import_module(module)
-        return gymnasium.spec(known)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        near = difflib.get_close_matches(name, gymnasium.registry.keys(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else "; expected a registered id or module:Id"
-        raise UserError(f"env.id {name!r} is unknown{hint} ({error})") from error
+def _shown(space: gymnasium.Space[Any]) -> str:
+    """A space without the bounds of every number in it."""
+    is_long = isinstance(space, gymnasium.spaces.Box)
+    return f"Box {space.shape} {space.dtype}" if is_long else str(space)
 
 
 class Doorkeeper:
@@ -114,9 +109,8 @@ class Doorkeeper:
 
 def _fault(batch: np.ndarray[Any, Any], space: gymnasium.Space[Any]) -> str | None:
     """What is wrong with a batch of leaves, or None."""
-    shape = space.shape or ()
-    if batch.shape[1:] != shape:
-        return f"has shape {batch.shape[1:]}; its space says {shape}"
+    if fault := leaf_fault(batch.shape[1:], batch.dtype, space):
+        return fault
     if np.issubdtype(batch.dtype, np.floating) and np.isnan(batch).any():
         return "is NaN"
     low, high = (np.broadcast_to(bound, batch.shape) for bound in _bounds(space))

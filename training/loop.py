@@ -217,9 +217,11 @@ def _make_monitor(
         return None
     source = environment.unwrapped
     if not isinstance(source, QuestionSource):
+        if config.probe.online == "auto":
+            return None
         raise UserError(
             f"probe.online is True, but {config.env.id} answers no questions; expected "
-            "--probe.online False, or an environment that implements QuestionSource"
+            "--probe.online False or auto, or an environment that implements QuestionSource"
         )
     return Monitor(
         config.probe,

@@ -12,7 +12,12 @@ from typing import Any
 from groundling.agents.config import AgentConfig, PredictionConfig
 from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.training.config import EnvironmentConfig, OnlineProbeConfig, TrainConfig
+from groundling.training.config import (
+    EnvironmentConfig,
+    LearnerConfig,
+    OnlineProbeConfig,
+    TrainConfig,
+)
 
 
 def demo() -> TrainConfig:
@@ -23,6 +28,15 @@ def demo() -> TrainConfig:
 
 
 DEMO_FRAMES = 900_000
+
+
+def any_environment() -> TrainConfig:
+    """Anybody's environment, by --env.id; learns by reward, asks where it can be asked."""
+    return TrainConfig(
+        env=EnvironmentConfig(id="CartPole-v1"),
+        learner=LearnerConfig(discount=0.99, exploration=0.0, entropy_weight=0.01),
+        probe=OnlineProbeConfig(online="auto"),
+    )
 
 
 def know_small(**prediction: Any) -> TrainConfig:
@@ -121,6 +135,7 @@ FAMILIES = {"know-small": know_small, "know-medium": know_medium, "know": know}
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "demo": demo,
+    "any": any_environment,
     **{
         name: build
         for family, make in FAMILIES.items()
@@ -140,7 +155,7 @@ def preset(name: str) -> TrainConfig:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         families, variants = ", ".join(FAMILIES), ", ".join([*VARIANTS, "answers"])
         raise UserError(
-            f"unknown preset {name!r}; {hint}expected demo, or FAMILY-VARIANT with a family of "
-            f"{families} and a variant of {variants}"
+            f"unknown preset {name!r}; {hint}expected demo, any, or FAMILY-VARIANT with a "
+            f"family of {families} and a variant of {variants}"
         )
     return PRESETS[name]()

@@ -16,7 +16,7 @@ from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.training.actor import observe
 from groundling.training.checkpoint import load_checkpoint
 from groundling.training.config import EnvironmentConfig
-from groundling.training.environments import Doorkeeper, make_environment
+from groundling.training.environments import Doorkeeper, make_environment, suits_agent
 from groundling.training.loop import train
 from groundling.training.metrics import read_rows
 
@@ -97,10 +97,8 @@ def test_staggered_rooms_begin_at_different_phases(small_config):
         assert environment.unwrapped.world.elapsed.any() == stagger
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1"])
-def test_other_environments_are_made_to_reset_in_the_same_step(name):
-    """CartPole's own vector form resets one step later; it is not used."""
-    config = EnvironmentConfig(id=name, num_envs=2, options={"max_episode_steps": 4})
+def test_other_environments_are_made_to_reset_in_the_same_step():
+    config = EnvironmentConfig(id="Acrobot-v1", num_envs=2, options={"max_episode_steps": 4})
     environment = make_environment(config)
     assert isinstance(environment.unwrapped, SyncVectorEnv)
     assert environment.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
@@ -112,21 +110,13 @@ def test_other_environments_are_made_to_reset_in_the_same_step(name):
     environment.close()
 
 
-class NextStep(VectorEnv):
-    """Exists as a batch only, and resets one step late."""
+class House(VectorEnv):
+    """Spaces and nothing else."""
 
-    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
-    single_observation_space = observation_space = spaces.Discrete(2)
     single_action_space = action_space = spaces.Discrete(2)
 
     def __init__(self, num_envs=1):
         self.num_envs = num_envs
-
-
-def test_a_batch_that_resets_at_another_time_and_has_no_single_form_is_refused(register):
-    register("Tests/NextStep-v0", vector_entry_point=NextStep)
-    message = refusal(lambda: make_environment(EnvironmentConfig(id="Tests/NextStep-v0")))
-    assert "env.id Tests/NextStep-v0 resets in mode AutoresetMode.NEXT_STEP; expected" in message
 
 
 @pytest.mark.parametrize(
@@ -189,7 +179,7 @@ SPACE = spaces.Dict(
 
 
 def doorkeeper():
-    environment = NextStep(2)
+    environment = House(2)
     environment.single_observation_space = SPACE
     return Doorkeeper(environment, "Tests/House-v0")
 
@@ -233,6 +223,37 @@ def test_a_wrong_shape_is_named():
     observation = good() | {"speed": np.zeros((2, 3), np.float32)}
     message = refusal(lambda: doorkeeper().check(observation))
     assert "observation 'speed' has shape (3,); its space says (2,)" in message
+
+
+@pytest.mark.parametrize(
+    ("leaf", "dtype", "fault"),
+    [
+        ("gear", np.float32, "has dtype float32; its space says int64"),
+        ("view", np.int64, "has dtype int64; its space says uint8"),
+        ("speed", object, "has dtype object; its space says float32"),
+    ],
+)
+def test_a_dtype_that_does_not_fit_is_named(leaf, dtype, fault):
+    observation = good()
+    observation[leaf] = observation[leaf].astype(dtype)
+    message = refusal(lambda: doorkeeper().check(observation))
+    assert message == f"environment Tests/House-v0: observation {leaf!r} {fault}"
+
+
+def test_a_dtype_that_is_as_good_passes():
+    observation = good()
+    for leaf, dtype in (("speed", np.float64), ("gear", np.int8), ("switch", np.bool_)):
+        observation[leaf] = observation[leaf].astype(dtype)
+    doorkeeper().check(observation)
+
+
+def test_what_an_agent_senses_and_does_is_told(register):
+    register("Tests/Motley-v0", Motley)
+    environment = make_environment(EnvironmentConfig(id="Tests/Motley-v0", num_envs=2))
+    told = suits_agent(environment)
+    assert "screen Box (9, 9, 3) uint8" in told
+    assert "body/gear Discrete(3, start=2)" in told
+    assert "does Discrete(3, start=-1)" in told
 
 
 def test_a_missing_leaf_is_named():
