@@ -88,6 +88,16 @@ class RoomsOptions:
         return cls(**keywords)
 
     @property
+    def fewest_objects(self) -> int:
+        """Give the smallest number of objects that a house may hold."""
+        return self.objects
+
+    @property
+    def most_objects_drawn(self) -> int:
+        """Give the largest number of objects that a house may hold."""
+        return self.objects
+
+    @property
     def cells(self) -> int:
         """Give the number of interior cells, objects included."""
         missing = (self.size // 2) ** 2 if self.layout == "l_shape" else 0
