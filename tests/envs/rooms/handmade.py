@@ -20,6 +20,7 @@ class Preset:
     size_names: tuple[str, ...]
     fewest_objects: int
     most_objects_drawn: int
+    combinations: str = "all"
 
 
 def make_preset(shapes, colours, objects=3, sizes=1):
