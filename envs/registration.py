@@ -7,14 +7,16 @@ the vector one's constructor; `episode_length` says the same to both.
 
 import gymnasium
 
-EXPLORE = "Groundling/Explore-v0"
+from groundling.envs.rooms.options import TASKS
 
 
 def register_environments() -> None:
     """Make Gymnasium know the environments. Doing so twice is harmless."""
-    if EXPLORE not in gymnasium.registry:
-        gymnasium.register(
-            EXPLORE,
-            entry_point="groundling.envs.rooms.single:RoomsEnv",
-            vector_entry_point="groundling.envs.rooms.vector:RoomsVectorEnv",
-        )
+    for name, task in TASKS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                name,
+                entry_point="groundling.envs.rooms.single:RoomsEnv",
+                vector_entry_point="groundling.envs.rooms.vector:RoomsVectorEnv",
+                kwargs={"task": task},
+            )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from groundling.agents.cores import CoreState
 from groundling.agents.generators import named_generator
 from groundling.envs.errors import UserError
-from groundling.envs.rooms.kernels import sight_of
+from groundling.envs.rooms.kernels import cells_in_view
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.world import FIRST_SHAPE, HIDDEN, NEVER, WHAT, World
@@ -135,12 +135,9 @@ def _moment(
     world: World,
     options: RoomsOptions,
 ) -> Moment:
-    sight = sight_of(options)
-    offsets = np.empty_like(sight.offsets)
-    offsets[:, sight.order[:, 0].astype(np.int64)] = sight.offsets
-    row, column, direction = world.agent.astype(np.int64).T
-    places = (row * options.grid_size + column)[:, None] + offsets[direction]
-    seen_at = world.seen_at.reshape(len(world.seen_at), -1).copy()
+    # One more, that is never seen: what lies beyond the grid.
+    seen_at = np.pad(world.seen_at.reshape(len(views), -1), ((0, 0), (0, 1)), constant_values=NEVER)
+    places = cells_in_view(world, options) % seen_at.shape[1]
     return Moment(views, reader.state, action, seen_at, places)
 
 

@@ -143,11 +143,11 @@ class MindsEye:
     def picture(self, belief: Tensor, tile: int) -> NDArray[np.uint8]:
         """The room that a belief [1, belief size] remembers, as `draw_map` draws it."""
         drawing = draw(self.decoder, belief)
-        side = self.rooms.size
+        rows, columns = self.rooms.shape
         place, heading = (int(one[0].argmax()) for one in (drawing.place, drawing.heading))
         # From around the agent to where the room's cells are, if it is where it thinks.
-        where = cells_around(np.array([place]), np.array([heading]), side, side)[0]
-        kind, colour, sure = (one[where].reshape(side, side) for one in _likeliest(drawing))
+        where = cells_around(np.array([place]), np.array([heading]), rows, columns)[0]
+        kind, colour, sure = (one[where].reshape(rows, columns) for one in _likeliest(drawing))
         return draw_map(kind, colour, sure, place, heading, self.rooms, tile)
 
 

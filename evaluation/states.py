@@ -188,13 +188,13 @@ def situations_now(
     if not isinstance(world, RoomsVectorEnv):
         return every | {ACTION: reader.output.policy_logits.argmax(-1).cpu().numpy()}
     maps = world.draw_maps()
-    row, column = np.divmod(maps.place, world.rooms.size)
-    # The middle row of an odd room counts as north, its middle column as west.
-    half = (world.rooms.size + 1) // 2
+    rows, columns = world.rooms.shape
+    row, column = np.divmod(maps.place, columns)
     left = world.world.object_count - world.world.reached.sum(1)
     of_rooms = {
         HEADING: maps.heading,
-        QUARTER: 2 * (row >= half) + (column >= half),
+        # The middle row of an odd house counts as north, its middle column as west.
+        QUARTER: 2 * (row >= (rows + 1) // 2) + (column >= (columns + 1) // 2),
         IN_VIEW: nearest_in_view(maps),
         LEFT: left.astype(np.int64),
     }

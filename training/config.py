@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from groundling.agents.config import AgentConfig
 from groundling.envs.errors import UserError
-from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.options import TASKS, RoomsOptions
 
 Scalar = str | int | float | bool
 
@@ -38,9 +38,21 @@ class EnvironmentConfig:
 
     def __post_init__(self) -> None:
         _expect(self.num_envs >= 1, "env.num-envs", self.num_envs, "at least 1")
+        self._agree_on_task()
         if self.is_rooms and self.options:
             name = next(iter(self.options))
             raise UserError(f"env.options has {name!r}; expected --env.rooms.{name} for {self.id}")
+
+    def _agree_on_task(self) -> None:
+        """Id and rooms both name the task; whichever is not the default one says which it is."""
+        prefix, known = self.id.rpartition(":")[::2]
+        if known not in TASKS or TASKS[known] == self.rooms.task:
+            return
+        if self.rooms.task == RoomsOptions.task:
+            object.__setattr__(self, "rooms", replace(self.rooms, task=TASKS[known]))
+        else:
+            (named,) = (name for name, task in TASKS.items() if task == self.rooms.task)
+            object.__setattr__(self, "id", f"{prefix}:{named}" if prefix else named)
 
     @property
     def is_rooms(self) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundling.envs.questions import UNUSED
+from groundling.envs.rooms.near import is_near
 from groundling.envs.rooms.wording import (
     ATTRIBUTE,
     COLOUR,
@@ -21,9 +22,6 @@ from groundling.envs.rooms.wording import (
     is_asked,
 )
 from groundling.envs.rooms.world import COLUMN, OBJECT_COLOUR, OBJECT_SHAPE, OBJECT_SIZE, ROW
-
-NEAR_DISTANCE = 2
-"""Objects at most this far apart, in the Chebyshev distance, are near each other."""
 
 # Columns of a candidate question: the code of its answer, two arguments (values of properties),
 # and the numbers of the objects it speaks of.
@@ -148,14 +146,6 @@ def _list_neighbours(form: Form, contents: Contents, candidates: NDArray[np.int6
                 _write(candidates[found], answer, value, second, referent, landmark)
                 found += 1
     return found
-
-
-@numba.njit(cache=True)
-def is_near(item: NDArray[np.uint8], row: int, column: int) -> bool:
-    """Tell whether an object [5] is near a cell."""
-    # Rows and columns of objects are unsigned: their differences must not be.
-    down, right = np.int64(item[ROW]) - np.int64(row), np.int64(item[COLUMN]) - np.int64(column)
-    return bool(max(abs(down), abs(right)) <= NEAR_DISTANCE)
 
 
 @numba.njit(cache=True)

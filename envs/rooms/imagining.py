@@ -1,8 +1,8 @@
 """Worlds that agree with what was sensed, drawn as often as they are likely.
 
 Unsensed objects stand in any distinct unsensed cells that can hold one, and are of any kind that
-the options allow. (That generation keeps free cells connected is ignored: it says little about
-where objects are.) Where the number of objects is drawn, how many are left unsensed is drawn too:
+the options allow. (That generation keeps free cells connected is ignored, and that no object is like
+the one to go to: it says little about where objects are and of what kind.) Where the number of objects is drawn, how many are left unsensed is drawn too:
 among the subsets of the cells that can hold objects all of n are alike, so that with s objects
 sensed, P cells unsensed and C cells in all
 

@@ -35,12 +35,11 @@ from groundling.envs.rooms.candidates import (
     REFERENT,
     SECOND,
     Contents,
-    is_near,
 )
+from groundling.envs.rooms.near import is_near
+from groundling.envs.rooms.plans import may_hold_object
 from groundling.envs.rooms.wording import ATTRIBUTE, COUNT, EXISTENCE, NEAR, Form
-from groundling.envs.rooms.world import COLUMN, FIRST_SHAPE, NEVER, ROW, SIZE, WALL, WHAT
-
-DOORWAY = 1  # In the third channel of a cell that holds no object.
+from groundling.envs.rooms.world import CHANNELS, COLUMN, NEVER, ROW
 
 # Columns of a judged question, after those of a candidate.
 ASKED, ANSWERABLE, STEPS = range(5, 8)
@@ -70,22 +69,20 @@ def know(
     for item in range(len(objects)):
         last = seen_at[objects[item, ROW], objects[item, COLUMN]]
         ages[item] = NEVER if last == NEVER else elapsed - last
-    places = np.argwhere(can_hold_object(cells) & (seen_at == NEVER))
+    places = np.argwhere(where_objects_may_stand(cells) & (seen_at == NEVER))
     most_unsensed = min(most_objects - np.sum(ages != NEVER), len(places))
     return Knowledge(ages, places, most_unsensed)
 
 
 @numba.njit(cache=True)
-def can_hold_object(cells: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell of each cell [H, W] of a room whether objects may stand there, as its walls and doorways
-    are."""
-    possible: NDArray[np.bool_] = cells[:, :, WHAT] != WALL
-    doorways = np.argwhere((cells[:, :, SIZE] == DOORWAY) & (cells[:, :, WHAT] < FIRST_SHAPE))
-    for number in range(len(doorways)):
-        row, column = doorways[number, 0], doorways[number, 1]
-        possible[row - 1 : row + 2, column] = False
-        possible[row, column - 1 : column + 2] = False
-    return possible
+def where_objects_may_stand(cells: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell of each cell [H, W] of a room whether an object may ever stand on it."""
+    height, width = cells.shape[:2]
+    flat = cells.reshape(-1, CHANNELS)
+    possible = np.empty(len(flat), np.bool_)
+    for position in range(len(flat)):
+        possible[position] = may_hold_object(flat, width, position)
+    return possible.reshape(height, width)
 
 
 @numba.njit(cache=True)

@@ -2,12 +2,16 @@
 
 The view is a V × V square seen from above, turned so that the agent looks up from the middle of its
 last row. A cell is seen when the straight line from the agent reaches it through cells that are no
-wall. That line passes the ring of cells one step nearer either through one cell or between two, the
-cell's parents, so sight spreads outwards: a cell is seen if one of its parents is seen and is no
-wall. Walls are seen themselves; objects hide nothing. Behind a wall cells read 0, 0, 0.
+wall (a closed door is one). That line passes the ring of cells one step nearer either through one
+cell or between two, the cell's parents, so sight spreads outwards: a cell is seen if one of its
+parents is seen and is no wall. Walls are seen themselves; objects hide nothing. Behind a wall cells
+read 0, 0, 0.
 
 Explore: stepping forward against an object not reached yet gives +1. When the last one has been
 reached all count again, the last one too (the refresh of Das et al. 2020, section 3).
+
+Go-to: stepping forward against any object ends the episode, with +1 if it is the one that was
+meant.
 """
 
 from typing import Any, NamedTuple
@@ -16,8 +20,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from groundling.envs.rooms.layout import Rules, generate
+from groundling.envs.rooms.layout import generate
 from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.plans import is_doorway
+from groundling.envs.rooms.rules import Rules
 from groundling.envs.rooms.world import (
     CHANNELS,
     COLOUR,
@@ -32,13 +38,26 @@ from groundling.envs.rooms.world import (
 )
 
 LEFT, RIGHT, FORWARD, INTERACT = 0, 1, 2, 3
-"""Actions. Interact does nothing in a house without doors."""
+"""Actions. Interact opens or closes the door ahead; without one it does nothing."""
 ACTIONS = 4
 
 # The fields of a World, Rules or Sight in a plain tuple. Kernels that Python calls take these:
 # numba needs 2 µs longer to unpack a NamedTuple, which is a tenth of a step of 64 rooms.
 Arrays = tuple[NDArray[Any], ...]
 Numbers = tuple[int, ...]
+
+
+def cells_in_view(world: World, options: RoomsOptions) -> NDArray[np.int64]:
+    """Give [B, V * V]: which cell of the grid each view cell shows, counted row by row, or -1 where
+    the view reaches beyond the grid."""
+    V, (rows, columns) = options.view_size, world.cells.shape[1:3]
+    ahead = V - 1 - np.repeat(np.arange(V), V)
+    aside = np.tile(np.arange(V), V) - V // 2
+    row, column, direction = world.agent.astype(np.int64).T[..., None]
+    down = np.choose(direction, [aside, ahead, -aside, -ahead]) + row
+    right = np.choose(direction, [ahead, -aside, -ahead, aside]) + column
+    inside = (down >= 0) & (down < rows) & (right >= 0) & (right < columns)
+    return np.where(inside, down * columns + right, -1)
 
 
 class Sight(NamedTuple):
@@ -48,12 +67,12 @@ class Sight(NamedTuple):
     """[V * V, 3]: a view cell and its two parents, nearer cells first; the agent's own is row 0."""
     offsets: NDArray[np.int64]
     """[4, V * V]: by direction and row of `order`, how far from the agent the view cell lies in
-    the flat padded grid."""
+    the flat grid."""
 
 
 def sight_of(options: RoomsOptions) -> Sight:
     """Build the tables for the options' view and grid."""
-    V, width = options.view_size, options.grid_size
+    V, width = options.view_size, options.grid_shape[1]
     ahead = V - 1 - np.repeat(np.arange(V), V)
     aside = np.tile(np.arange(V), V) - V // 2
     # Directions east, south, west, north: (rows, columns) of a step ahead and of one to the right.
@@ -96,59 +115,87 @@ class Flat(NamedTuple):
     """[V * V]: whether a view cell is seen and seen through; for the room being looked at."""
 
 
+class Outcome(NamedTuple):
+    """What a step of B rooms writes."""
+
+    views: NDArray[np.uint8]
+    """[B, V, V, 3]: what every agent sees now."""
+    rewards: NDArray[np.float64]
+    """[B]."""
+    terminations: NDArray[np.bool_]
+    """[B]: the task is over."""
+    truncations: NDArray[np.bool_]
+    """[B]: time is over, and the task is not."""
+    final_views: NDArray[np.uint8]
+    """[B, V, V, 3]: with autoreset, the last view of episodes that ended."""
+    final_directions: NDArray[np.int64]
+    """[B]: and where the agent looked."""
+    final_instructions: NDArray[np.uint8]
+    """[B, L]: and what it was told to do."""
+
+
 @numba.njit(cache=True)
 def step_rooms(
     arrays: Arrays,
     numbers: Numbers,
     absent: NDArray[np.bool_],
+    words: NDArray[np.uint8],
     tables: Arrays,
     actions: NDArray[np.int64],
     autoreset: bool,
-    views: NDArray[np.uint8],
-    final_views: NDArray[np.uint8],
-    final_directions: NDArray[np.int64],
-    rewards: NDArray[np.float64],
-    truncations: NDArray[np.bool_],
+    written: Arrays,
 ) -> int:
     """Take one step in every room, in place, and give the number of episodes that ended.
 
-    `arrays`, `numbers` and `tables` are the fields of a World, of Rules and of Sight; `absent` is
-    what `absent_kinds` gives. Actions [B] are 0 … 3; raises ValueError, before anything has
-    changed, if one is not. Writes views [B, V, V, 3], rewards [B] and truncations [B]. With
-    `autoreset` a room whose episode ended begins its next: then `views` has the new episode's first
-    view, and the old one's last is in `final_views` and `final_directions`, at the same place.
+    `arrays`, `numbers`, `tables` and `written` are the fields of a World, of Rules, of Sight and of
+    an Outcome; `absent` and `words` are what `absent_kinds` and `words_of` give. Actions [B] are
+    0 … 3; raises ValueError, before anything has changed, if one is not. With `autoreset` a room
+    whose episode ended begins its next: then `views` has the new episode's first view.
     """
     for action in actions:
         if action < 0 or action >= ACTIONS:
             raise ValueError("an action is not in 0 … 3")
-    world, rules, sight = World(*arrays), Rules(*numbers), Sight(*tables)
-    flat = _flatten(world, views)
+    world, rules, sight, outcome = (
+        World(*arrays),
+        Rules(*numbers),
+        Sight(*tables),
+        Outcome(*written),
+    )
+    flat = _flatten(world, outcome.views)
     ended = 0
     for room in range(len(actions)):
-        rewards[room] = _act(world, room, actions[room])
+        reward, over = _act(world, room, rules, actions[room])
         world.elapsed[room] += 1
+        late = world.elapsed[room] >= rules.episode_length
+        outcome.rewards[room] = reward
+        outcome.terminations[room] = over
+        outcome.truncations[room] = late and not over
         _look(world, flat, room, sight)
-        truncations[room] = world.elapsed[room] >= rules.episode_length
-        if truncations[room]:
+        if over or late:
             ended += 1
             if autoreset:
-                final_views[room] = views[room]
-                final_directions[room] = world.agent[room, 2]
+                outcome.final_views[room] = outcome.views[room]
+                outcome.final_directions[room] = world.agent[room, 2]
+                outcome.final_instructions[room] = world.instruction[room]
                 world.episode[room] += 1
-                generate(world, room, rules, absent)
+                generate(world, room, rules, absent, words)
                 _look(world, flat, room, sight)
     return ended
 
 
 @numba.njit(cache=True)
 def begin_rooms(
-    arrays: Arrays, numbers: Numbers, absent: NDArray[np.bool_], chosen: NDArray[np.bool_]
+    arrays: Arrays,
+    numbers: Numbers,
+    absent: NDArray[np.bool_],
+    words: NDArray[np.uint8],
+    chosen: NDArray[np.bool_],
 ) -> None:
     """Build the chosen [B] rooms as their seed and episode say, in place."""
     world, rules = World(*arrays), Rules(*numbers)
     for room in range(len(chosen)):
         if chosen[room]:
-            generate(world, room, rules, absent)
+            generate(world, room, rules, absent, words)
 
 
 @numba.njit(cache=True)
@@ -173,8 +220,8 @@ def _flatten(world: World, views: NDArray[np.uint8]) -> Flat:
 
 
 @numba.njit(cache=True)
-def _act(world: World, room: int, action: int) -> float:
-    """Turn or walk; give the reward."""
+def _act(world: World, room: int, rules: Rules, action: int) -> tuple[float, bool]:
+    """Turn, walk, or move a door; give the reward, and whether the task is over."""
     row, column, direction = world.agent[room, 0], world.agent[room, 1], world.agent[room, 2]
     if action == LEFT:
         world.agent[room, 2] = (direction + 3) % 4
@@ -186,8 +233,16 @@ def _act(world: World, room: int, action: int) -> float:
         if what == FLOOR:
             world.agent[room, 0], world.agent[room, 1] = row, column
         elif what != WALL:
-            return _reach(world, room, row, column)
-    return 0.0
+            number = object_at(world, room, row, column)
+            if rules.go_to:
+                return (1.0 if number == world.target[room] else 0.0), True
+            return _reach(world, room, number), False
+    elif rules.doors:
+        row, column = ahead_of(row, column, direction)
+        cell = world.cells[room, row, column]
+        if is_doorway(cell):
+            cell[WHAT] = WALL if cell[WHAT] == FLOOR else FLOOR
+    return 0.0, False
 
 
 @numba.njit(cache=True)
@@ -215,9 +270,8 @@ def object_at(world: World, room: int, row: int, column: int) -> int:
 
 
 @numba.njit(cache=True)
-def _reach(world: World, room: int, row: int, column: int) -> float:
-    """Mark the object on a cell as reached, refresh if it was the last; give the reward."""
-    number = object_at(world, room, row, column)
+def _reach(world: World, room: int, number: int) -> float:
+    """Mark an object as reached, refresh if it was the last; give the reward."""
     if world.reached[room, number]:
         return 0.0
     world.reached[room, number] = True

@@ -1,30 +1,33 @@
-"""Generation of rooms: walls, objects, the agent's start.
+"""Generation of houses: walls, objects, where the agent starts, and what it is told to do.
 
 Everything is drawn from (seed, episode) alone. Objects are placed one at a time, on cells taken in
-random order; a cell may hold an object if the free cells stay connected and every object keeps a
-free neighbour. Random order can, rarely, leave a crowded room short of objects. Then the room is
-emptied and its cells are taken row by row, which always finds room for an object in a third of
-them: a test places them in every room the options allow. So generation always ends, and ends well.
-Where held-out combinations are absent, kinds are drawn until one is not of them: at least half of
-all kinds are not, so more than 64 draws happen once in 2**64 objects.
+random order; a cell may hold an object if it is not beside a doorway, the free cells stay connected
+and every object keeps a free neighbour. Random order can, rarely, leave a crowded house short of
+objects. Then it is emptied and its cells are taken row by row, which always finds room for an
+object in a third of them: a test places them in every house the options allow. So generation always
+ends, and ends well. Where held-out combinations are absent, kinds are drawn until one is not of
+them: at least half of all kinds are not, so more than 64 draws happen once in 2**64 objects. Where
+one object is to be told from all others, theirs are drawn until they differ, likewise.
 """
-
-from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from groundling.envs.rooms.combinations import held_out
+from groundling.envs.rooms.instructions import INSTRUCTION_LENGTH, instruct
 from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.plans import build_walls, close_doors, may_hold_object
 from groundling.envs.rooms.rng import below, mix
+from groundling.envs.rooms.rules import Rules, absent_kinds, rules_of, words_of
 from groundling.envs.rooms.world import (
     CHANNELS,
     COLOUR,
     COLUMN,
+    DOORWAY,
     FIRST_SHAPE,
     FLOOR,
     NEVER,
+    NONE,
     OBJECT_COLOUR,
     OBJECT_SHAPE,
     OBJECT_SIZE,
@@ -36,51 +39,20 @@ from groundling.envs.rooms.world import (
 )
 
 
-class Rules(NamedTuple):
-    """`RoomsOptions` as the kernels read them: integers only. Kinds are told by `absent_kinds`.
-
-    They are arguments because numba's cache does not notice a global that changed.
-    """
-
-    l_shape: int
-    size: int
-    margin: int
-    objects: int
-    sizes: int
-    episode_length: int
-    stagger: int
-
-
-def rules_of(options: RoomsOptions) -> Rules:
-    """Give the options in the form the kernels read."""
-    return Rules(
-        l_shape=int(options.layout == "l_shape"),
-        size=options.size,
-        margin=options.margin,
-        objects=options.objects,
-        sizes=options.sizes,
-        episode_length=options.episode_length,
-        stagger=int(options.stagger),
-    )
-
-
-def absent_kinds(options: RoomsOptions) -> NDArray[np.bool_]:
-    """Give [shapes, colours]: no object of these rooms has this combination."""
-    table = held_out(len(options.shape_names), len(options.colour_names))
-    return table & (options.combinations == "familiar")
-
-
 def empty_world(num_rooms: int, options: RoomsOptions) -> World:
-    """Give the arrays of `num_rooms` rooms, all wall: `generate` has yet to build each."""
-    side = options.grid_size
-    cells = np.zeros((num_rooms, side, side, CHANNELS), np.uint8)
+    """Give the arrays of `num_rooms` houses, all wall: `generate` has yet to build each."""
+    rows, columns = options.grid_shape
+    cells = np.zeros((num_rooms, rows, columns, CHANNELS), np.uint8)
     cells[..., WHAT] = WALL
+    words = INSTRUCTION_LENGTH if options.task == "go_to" else 0
     return World(
         cells=cells,
-        seen_at=np.full((num_rooms, side, side), NEVER, np.int16),
-        objects=np.zeros((num_rooms, options.objects, 5), np.uint8),
+        seen_at=np.full((num_rooms, rows, columns), NEVER, np.int16),
+        objects=np.zeros((num_rooms, options.most_objects_drawn, 5), np.uint8),
         object_count=np.zeros(num_rooms, np.uint8),
-        reached=np.zeros((num_rooms, options.objects), np.bool_),
+        reached=np.zeros((num_rooms, options.most_objects_drawn), np.bool_),
+        target=np.full(num_rooms, NONE, np.int8),
+        instruction=np.zeros((num_rooms, words), np.uint8),
         agent=np.zeros((num_rooms, 3), np.int16),
         elapsed=np.zeros(num_rooms, np.int16),
         episode=np.zeros(num_rooms, np.int64),
@@ -88,19 +60,39 @@ def empty_world(num_rooms: int, options: RoomsOptions) -> World:
     )
 
 
-@numba.njit(cache=True)
-def generate(world: World, room: int, rules: Rules, absent: NDArray[np.bool_]) -> None:
-    """Build room number `room` of the world as its seed and episode say, in place.
+def built(options: RoomsOptions, seeds: NDArray[np.int64]) -> World:
+    """Build the first house of each seed [B]."""
+    world = empty_world(len(seeds), options)
+    world.seed[:] = seeds
+    rules, absent, words = rules_of(options), absent_kinds(options), words_of(options)
+    for room in range(len(seeds)):
+        generate(world, room, rules, absent, words)
+    return world
 
-    `absent` is what `absent_kinds` gives.
+
+@numba.njit(cache=True)
+def generate(
+    world: World, room: int, rules: Rules, absent: NDArray[np.bool_], words: NDArray[np.uint8]
+) -> None:
+    """Build house number `room` of the world as its seed and episode say, in place.
+
+    `absent` is what `absent_kinds` gives, `words` what `words_of` does.
     """
     state = mix(world.seed[room], world.episode[room])
     width = world.cells.shape[2]
     cells = world.cells[room].reshape(-1, CHANNELS)
-    state = _build_walls(cells, width, rules, state)
-    places, state = _choose_places(cells, width, rules.objects, state)
-    state = _fill_places(world, room, cells, width, places, rules.sizes, absent, state)
+    state = build_walls(cells, width, rules, state)
+    count = rules.fewest
+    if rules.most > rules.fewest:
+        more, state = below(state, rules.most - rules.fewest + 1)
+        count += int(more)
+    places, state = _choose_places(cells, width, count, state)
+    state = _fill_places(world, room, cells, width, places, rules, absent, state)
     state = _place_agent(world, room, cells, width, state)
+    if rules.go_to:
+        state = instruct(world, room, rules, absent.shape[1], words, state)
+    if rules.doors:
+        close_doors(cells)
     world.seen_at[room] = NEVER
     world.reached[room] = False
     world.elapsed[room] = 0
@@ -110,43 +102,30 @@ def generate(world: World, room: int, rules: Rules, absent: NDArray[np.bool_]) -
 
 
 @numba.njit(cache=True)
-def _build_walls(cells: NDArray[np.uint8], width: int, rules: Rules, state: np.uint64) -> np.uint64:
-    """Clear the interior; of an L, wall up the quadrant that is missing. Cells are [H * W, 3]."""
-    first, last = rules.margin, rules.margin + rules.size
-    for row in range(first, last):
-        for column in range(first, last):
-            cells[row * width + column, WHAT] = FLOOR
-            cells[row * width + column, COLOUR] = 0
-            cells[row * width + column, SIZE] = 0
-    if rules.l_shape:
-        corner, state = below(state, 4)
-        missing = rules.size // 2
-        top = first if corner < 2 else last - missing
-        left = first if corner % 2 == 0 else last - missing
-        for row in range(top, top + missing):
-            cells[row * width + left : row * width + left + missing, WHAT] = WALL
-    return state
-
-
-@numba.njit(cache=True)
 def _choose_places(
     cells: NDArray[np.uint8], width: int, count: int, state: np.uint64
 ) -> tuple[NDArray[np.int64], np.uint64]:
     """Choose `count` positions for objects and mark them in the cells."""
-    order = _free_cells(cells)
-    places, state = _place_in_turn(cells, width, count, order, True, state)
+    free = np.sum(cells[:, WHAT] == FLOOR)
+    order = _places_for_objects(cells, width)
+    places, state = _place_in_turn(cells, width, count, order, free, True, state)
     if len(places) < count:
         cells[places, WHAT] = FLOOR
-        places, state = _place_in_turn(cells, width, count, _free_cells(cells), False, state)
+        order = _places_for_objects(cells, width)
+        places, state = _place_in_turn(cells, width, count, order, free, False, state)
         if len(places) < count:
-            raise ValueError("this room cannot hold so many objects")
+            raise ValueError("this house cannot hold so many objects")
     return places, state
 
 
 @numba.njit(cache=True)
-def _free_cells(cells: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Give the positions of the free cells, row by row."""
-    return np.flatnonzero(cells[:, WHAT] == FLOOR)
+def _places_for_objects(cells: NDArray[np.uint8], width: int) -> NDArray[np.int64]:
+    """Give the positions that may hold an object, row by row."""
+    floor = np.flatnonzero(cells[:, WHAT] == FLOOR)
+    fit = np.empty(len(floor), np.bool_)
+    for turn in range(len(floor)):
+        fit[turn] = may_hold_object(cells, width, floor[turn])
+    return floor[fit]
 
 
 @numba.njit(cache=True)
@@ -155,14 +134,16 @@ def _place_in_turn(
     width: int,
     count: int,
     order: NDArray[np.int64],
+    floor: int,
     shuffled: bool,
     state: np.uint64,
 ) -> tuple[NDArray[np.int64], np.uint64]:
-    """Mark up to `count` cells, taken in order or shuffled, that may hold an object."""
+    """Mark up to `count` cells, taken in order or shuffled, that can hold an object; `floor` is how
+    many are floor so far."""
     places = np.empty(count, np.int64)
     placed = 0
     flooded_by = np.full(len(cells), -1, np.int64)
-    queue = np.empty(len(order), np.int64)
+    queue = np.empty(floor, np.int64)
     for turn in range(len(order)):
         if placed == count:
             break
@@ -171,7 +152,7 @@ def _place_in_turn(
             order[turn], order[turn + other] = order[turn + other], order[turn]
         position = order[turn]
         cells[position, WHAT] = FIRST_SHAPE
-        free = len(order) - placed - 1
+        free = floor - placed - 1
         if _stays_whole(cells, width, position, free, flooded_by, queue, turn):
             places[placed] = position
             placed += 1
@@ -233,24 +214,55 @@ def _fill_places(
     cells: NDArray[np.uint8],
     width: int,
     places: NDArray[np.int64],
-    sizes: int,
+    rules: Rules,
     absent: NDArray[np.bool_],
     state: np.uint64,
 ) -> np.uint64:
-    """Put an object on every place, of uniform kind and of uniform size."""
+    """Put an object on every place, of uniform kind and of uniform size.
+
+    With an instruction to follow, one of them is the target, and no other one is like it.
+    """
+    objects = world.objects[room]
+    objects[:] = 0
     world.object_count[room] = len(places)
+    target = NONE
+    if rules.go_to:
+        drawn, state = below(state, len(places))
+        target = int(drawn)
+        state = _draw_object(objects[target], absent, rules.sizes, state)
+    world.target[room] = target
     for number, position in enumerate(places):
-        shape, colour, state = draw_kind(absent, state)
-        size, state = below(state, sizes)
-        cells[position, WHAT] = FIRST_SHAPE + shape
-        cells[position, COLOUR] = colour + 1
-        cells[position, SIZE] = size + 1
-        world.objects[room, number, ROW] = position // width
-        world.objects[room, number, COLUMN] = position % width
-        world.objects[room, number, OBJECT_SHAPE] = shape
-        world.objects[room, number, OBJECT_COLOUR] = colour
-        world.objects[room, number, OBJECT_SIZE] = size
+        if number != target:
+            state = _draw_object(objects[number], absent, rules.sizes, state)
+            while target != NONE and _are_alike(objects[number], objects[target]):
+                state = _draw_object(objects[number], absent, rules.sizes, state)
+        objects[number, ROW] = position // width
+        objects[number, COLUMN] = position % width
+        cells[position, WHAT] = FIRST_SHAPE + objects[number, OBJECT_SHAPE]
+        cells[position, COLOUR] = objects[number, OBJECT_COLOUR] + 1
+        cells[position, SIZE] = objects[number, OBJECT_SIZE] + 1
     return state
+
+
+@numba.njit(cache=True)
+def _draw_object(
+    item: NDArray[np.uint8], absent: NDArray[np.bool_], sizes: int, state: np.uint64
+) -> np.uint64:
+    """Make an object of uniform kind and of uniform size."""
+    shape, colour, state = draw_kind(absent, state)
+    size, state = below(state, sizes)
+    item[OBJECT_SHAPE], item[OBJECT_COLOUR], item[OBJECT_SIZE] = shape, colour, size
+    return state
+
+
+@numba.njit(cache=True)
+def _are_alike(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Tell whether two objects are of the same shape, colour and size."""
+    return bool(
+        one[OBJECT_SHAPE] == other[OBJECT_SHAPE]
+        and one[OBJECT_COLOUR] == other[OBJECT_COLOUR]
+        and one[OBJECT_SIZE] == other[OBJECT_SIZE]
+    )
 
 
 @numba.njit(cache=True)
@@ -267,8 +279,9 @@ def draw_kind(absent: NDArray[np.bool_], state: np.uint64) -> tuple[np.int64, np
 def _place_agent(
     world: World, room: int, cells: NDArray[np.uint8], width: int, state: np.uint64
 ) -> np.uint64:
-    """Put the agent on a uniformly random free cell, facing a uniformly random direction."""
-    free = _free_cells(cells)
+    """Put the agent on a uniformly random free cell, no doorway, facing a uniformly random
+    direction."""
+    free = np.flatnonzero((cells[:, WHAT] == FLOOR) & (cells[:, SIZE] != DOORWAY))
     choice, state = below(state, len(free))
     direction, state = below(state, 4)
     world.agent[room, 0] = free[choice] // width

@@ -29,9 +29,8 @@ from groundling.envs.rooms.candidates import (
     space_for_questions,
 )
 from groundling.envs.rooms.imagining import chances_of_numbers, draw_number, imagine, named_unsensed
-from groundling.envs.rooms.judging import can_hold_object, know
-from groundling.envs.rooms.kernels import begin_rooms
-from groundling.envs.rooms.layout import absent_kinds, empty_world, rules_of
+from groundling.envs.rooms.judging import know, where_objects_may_stand
+from groundling.envs.rooms.layout import built
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.questions import (
     chances_of_answers,
@@ -41,6 +40,7 @@ from groundling.envs.rooms.questions import (
     values_in,
 )
 from groundling.envs.rooms.rng import mix
+from groundling.envs.rooms.rules import absent_kinds
 from groundling.envs.rooms.wording import FORMS, Form, Language
 from groundling.envs.rooms.world import NEVER, World
 from groundling.envs.vocabulary import PADDING
@@ -120,10 +120,7 @@ def answer_priors(options: RoomsOptions) -> NDArray[np.float64]:
     is as likely as any other, and every cell as likely to be among them.
     """
     generator = np.random.default_rng(0)
-    world = empty_world(PRIOR_ROOMS, options)
-    world.seed[:] = np.arange(PRIOR_ROOMS)
-    chosen = np.ones(PRIOR_ROOMS, np.bool_)
-    begin_rooms(tuple(world), tuple(rules_of(options)), absent_kinds(options), chosen)
+    world = built(options, np.arange(PRIOR_ROOMS))
     share = generator.random((PRIOR_ROOMS, 1, 1))
     world.seen_at[generator.random(world.seen_at.shape) < share] = 0
     questions = sample_questions(world, options, generator)
@@ -172,7 +169,11 @@ def _weigh_answers(
         sensed = read_contents(present[known.ages != NEVER], values)
         named = named_unsensed(form, arguments[turn], sensed)
         chances = chances_of_numbers(
-            len(sensed.objects), known, numbers[0], int(np.sum(can_hold_object(cells))), named
+            len(sensed.objects),
+            known,
+            numbers[0],
+            int(np.sum(where_objects_may_stand(cells))),
+            named,
         )
         state = mix(mix(mix(seed, room), form.family), form.asked)
         for _ in range(samples):

@@ -31,12 +31,10 @@ def draw_room(
 ) -> NDArray[np.uint8]:
     """Draw one room with its outer walls.
 
-    Gives uint8 [(size + 2) · tile, (size + 2) · tile, 3], red, green, blue.
+    Gives uint8 [rows · tile, columns · tile, 3] of the grid, red, green, blue.
     """
-    inside = _inside(options)
-    walls = world.cells[room][inside][..., WHAT] == WALL
+    walls = world.cells[room, :, :, WHAT] == WALL
     picture = Image.fromarray(_draw_ground(walls, tile))
-    corner = options.margin - 1
     for number in range(world.object_count[room]):
         row, column, shape, colour, size = world.objects[room, number].tolist()
         sprite = glyph(
@@ -44,12 +42,12 @@ def draw_room(
             options.colour_names[colour],
             round(tile * _share_of_tile(size, options.sizes)),
         )
-        _paste(picture, sprite, row - corner, column - corner, tile)
-    _dim(picture, world.seen_at[room][inside] != world.elapsed[room], tile)
+        _paste(picture, sprite, row, column, tile)
+    _dim(picture, world.seen_at[room] != world.elapsed[room], tile)
     for row, column in world.objects[room, world.reached[room], :2].tolist():
-        _paste(picture, _reached_mark(tile), row - corner, column - corner, tile)
+        _paste(picture, _reached_mark(tile), row, column, tile)
     row, column, direction = world.agent[room].tolist()
-    _paste(picture, _agent_sprite(direction, tile), row - corner, column - corner, tile)
+    _paste(picture, _agent_sprite(direction, tile), row, column, tile)
     return np.array(picture)
 
 
@@ -60,20 +58,18 @@ def describe_room(world: World, room: int, options: RoomsOptions) -> str:
     Objects are letters in their colours, explained below the map, each with a `*` if it has been
     reached.
     """
-    inside = _inside(options)
-    corner = options.margin - 1
-    walls = world.cells[room][inside][..., WHAT] == WALL
-    seen = world.seen_at[room][inside] == world.elapsed[room]
+    walls = world.cells[room, :, :, WHAT] == WALL
+    seen = world.seen_at[room] == world.elapsed[room]
     letters = np.where(walls, "#", np.where(seen, ".", " ")).astype(object)
     legend = []
     for number in range(world.object_count[room]):
         row, column, shape, colour, size = world.objects[room, number].tolist()
         words = (options.size_names[size], options.colour_names[colour], options.shape_names[shape])
         letter = _inked(chr(ord("a") + number), PALETTE[options.colour_names[colour]])
-        letters[row - corner, column - corner] = letter
+        letters[row, column] = letter
         legend.append(f"{letter} {' '.join(words)}{' *' if world.reached[room, number] else ''}")
     row, column, direction = world.agent[room].tolist()
-    letters[row - corner, column - corner] = ">v<^"[direction]
+    letters[row, column] = ">v<^"[direction]
     return "\n".join([" ".join(line) for line in letters] + legend)
 
 
@@ -82,12 +78,6 @@ def _inked(letter: str, colour: RGB) -> str:
     red, green, blue = colour
     paper = (70, 74, 86) if sum(colour) > 380 else (236, 236, 240)
     return f"\033[1;38;2;{red};{green};{blue};48;2;{';'.join(map(str, paper))}m{letter}\033[0m"
-
-
-def _inside(options: RoomsOptions) -> tuple[slice, slice]:
-    """Give the part of the padded grid that is worth showing: the interior and one ring of wall."""
-    shown = slice(options.margin - 1, options.margin + options.size + 1)
-    return shown, shown
 
 
 def _draw_ground(walls: NDArray[np.bool_], tile: int) -> NDArray[np.uint8]:
@@ -181,21 +171,21 @@ def draw_map(
     """Draw a room as somebody remembers it, laid out as by `draw_room`.
 
     Args:
-        kind: [size, size] as in `envs.maps.Maps`.
-        colour: [size, size], as there.
-        sure: [size, size] in 0 … 1: the less, the fainter the thing in that cell.
+        kind: [R, C] as in `envs.maps.Maps`.
+        colour: [R, C], as there.
+        sure: [R, C] in 0 … 1: the less, the fainter the thing in that cell.
         place: the agent's cell, counted row by row.
         heading: where it looks: 0 east, 1 south, 2 west, 3 north.
         options: of the room.
         tile: side of a cell in pixels.
 
-    Gives uint8 [(size + 2) · tile, (size + 2) · tile, 3].
+    Gives uint8 [(R + 2) · tile, (C + 2) · tile, 3].
     """
     what = np.pad(kind + FLOOR, 1, constant_values=WALL)
     picture = Image.fromarray(_draw_ground(what == WALL, tile))
     colours, opacity = (np.pad(one, 1) for one in (colour, sure))
     _place_things(picture, what, colours, np.ones_like(what), options, tile, opacity)
-    row, column = divmod(place, options.size)
+    row, column = divmod(place, kind.shape[1])
     _paste(picture, _agent_sprite(heading, tile), row + 1, column + 1, tile)
     return np.array(picture)
 

@@ -13,18 +13,22 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from groundling.envs.rooms.instructions import INSTRUCTION_LENGTH
 from groundling.envs.rooms.kernels import (
     ACTIONS,
     Arrays,
+    Outcome,
     begin_rooms,
     look_around,
     sight_of,
     step_rooms,
 )
-from groundling.envs.rooms.layout import absent_kinds, empty_world, rules_of
+from groundling.envs.rooms.layout import empty_world
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.render import describe_room, draw_room
+from groundling.envs.rooms.rules import absent_kinds, rules_of, words_of
 from groundling.envs.rooms.world import FIRST_SHAPE
+from groundling.envs.vocabulary import VOCABULARY
 
 RENDER_MODES = ["rgb_array", "ansi"]
 RENDER_FPS = 8
@@ -36,6 +40,7 @@ def observation_space_of(options: RoomsOptions) -> spaces.Dict:
 
     `view`: uint8 [V, V, 3] (what, colour, size), `high` the largest code in each channel.
     `direction`: 0 east, 1 south, 2 west, 3 north; only with a compass.
+    `instruction`: uint8 [11], ids of words, 0 = padding; only where there is one.
     """
     V = options.view_size
     largest = [
@@ -47,6 +52,8 @@ def observation_space_of(options: RoomsOptions) -> spaces.Dict:
     parts: dict[str, spaces.Space[Any]] = {"view": spaces.Box(0, high, dtype=np.uint8)}
     if options.compass:
         parts["direction"] = spaces.Discrete(4)
+    if options.task == "go_to":
+        parts["instruction"] = spaces.Box(0, len(VOCABULARY) - 1, (INSTRUCTION_LENGTH,), np.uint8)
     return spaces.Dict(parts)
 
 
@@ -62,12 +69,28 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"seed={seed}, expected an integer from 0 to 2**63 - 1")
 
 
+def empty_outcome(num_rooms: int, options: RoomsOptions) -> Outcome:
+    """Give arrays for the next step to write into."""
+    V = options.view_size
+    words = INSTRUCTION_LENGTH if options.task == "go_to" else 0
+    return Outcome(
+        views=np.empty((num_rooms, V, V, 3), np.uint8),
+        rewards=np.empty(num_rooms),
+        terminations=np.empty(num_rooms, np.bool_),
+        truncations=np.empty(num_rooms, np.bool_),
+        final_views=np.empty((num_rooms, V, V, 3), np.uint8),
+        final_directions=np.empty(num_rooms, np.int64),
+        final_instructions=np.empty((num_rooms, words), np.uint8),
+    )
+
+
 class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
-    """One room of the explore task.
+    """One house.
 
     Keywords are the fields of `RoomsOptions`; a wrong one raises ValueError. Actions: 0 turn left,
-    1 turn right, 2 forward, 3 interact. Episodes are truncated after `episode_length` steps and
-    never terminate. `reset(seed=s)` begins episode 0 of seed s, `reset()` the next episode.
+    1 turn right, 2 forward, 3 interact. Episodes are truncated after `episode_length` steps; those
+    of the explore task never terminate, those of go-to do with the first object that is walked
+    against. `reset(seed=s)` begins episode 0 of seed s, `reset()` the next episode.
     """
 
     metadata = {"render_modes": RENDER_MODES, "render_fps": RENDER_FPS}  # noqa: RUF012
@@ -81,7 +104,7 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
         self.world = empty_world(1, self.rooms)
         self._arrays: Arrays = tuple(self.world)
         self._rules = tuple(rules_of(self.rooms))
-        self._absent = absent_kinds(self.rooms)
+        self._absent, self._words = absent_kinds(self.rooms), words_of(self.rooms)
         self._sight = tuple(sight_of(self.rooms))
         self._seeded = False
         self._running = False
@@ -99,8 +122,8 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
             self.world.seed[0] = fresh
             self.world.episode[0] = 0
         self._seeded = self._running = True
-        begin_rooms(self._arrays, self._rules, self._absent, np.ones(1, np.bool_))
-        views = self._empty_views()
+        begin_rooms(self._arrays, self._rules, self._absent, self._words, np.ones(1, np.bool_))
+        views = empty_outcome(1, self.rooms).views
         look_around(self._arrays, self._sight, views)
         return self._observation(views), {}
 
@@ -111,24 +134,21 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
         """
         if not self._running:
             raise ResetNeeded("call reset() first: no episode is under way")
-        views, final_views = self._empty_views(), self._empty_views()
-        rewards, truncations = np.empty(1), np.empty(1, np.bool_)
+        outcome = empty_outcome(1, self.rooms)
         step_rooms(
             self._arrays,
             self._rules,
             self._absent,
+            self._words,
             self._sight,
             np.full(1, index(action), np.int64),
             False,
-            views,
-            final_views,
-            np.empty(1, np.int64),
-            rewards,
-            truncations,
+            tuple(outcome),
         )
-        truncated = bool(truncations[0])
-        self._running = not truncated
-        return self._observation(views), float(rewards[0]), False, truncated, {}
+        terminated, truncated = bool(outcome.terminations[0]), bool(outcome.truncations[0])
+        self._running = not (terminated or truncated)
+        reward = float(outcome.rewards[0])
+        return self._observation(outcome.views), reward, terminated, truncated, {}
 
     def render(self) -> Any:
         """Give a picture, uint8 [height, width, 3], or with `ansi` a map in letters."""
@@ -138,11 +158,10 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
             return describe_room(self.world, 0, self.rooms)
         return draw_room(self.world, 0, self.rooms)
 
-    def _empty_views(self) -> NDArray[np.uint8]:
-        return np.empty((1, self.rooms.view_size, self.rooms.view_size, 3), np.uint8)
-
     def _observation(self, views: NDArray[np.uint8]) -> dict[str, Any]:
         observation: dict[str, Any] = {"view": views[0]}
         if self.rooms.compass:
             observation["direction"] = np.int64(self.world.agent[0, 2])
+        if self.rooms.task == "go_to":
+            observation["instruction"] = self.world.instruction[0].copy()
         return observation

@@ -19,39 +19,43 @@ from groundling.envs.rooms.explorer import explorer_actions
 from groundling.envs.rooms.kernels import (
     ACTIONS,
     Arrays,
+    Outcome,
     begin_rooms,
     look_around,
     sight_of,
     step_rooms,
 )
-from groundling.envs.rooms.layout import absent_kinds, empty_world, rules_of
-from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.layout import empty_world
+from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.oracle import guess
 from groundling.envs.rooms.questions import sample_questions
 from groundling.envs.rooms.render import describe_room, draw_room
+from groundling.envs.rooms.rules import absent_kinds, rules_of, words_of
 from groundling.envs.rooms.single import (
     LARGEST_SEED,
     RENDER_FPS,
     RENDER_MODES,
     check_render_mode,
     check_seed,
+    empty_outcome,
     observation_space_of,
 )
 from groundling.envs.rooms.typed import typed_question
 from groundling.envs.rooms.wording import QUESTION_TYPES
-from groundling.envs.rooms.world import COLOUR, FLOOR, NEVER, WHAT
+from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, FLOOR, NEVER, WHAT
 from groundling.envs.vocabulary import VOCABULARY, Vocabulary
 
 Observation = dict[str, NDArray[Any]]
 
 
 class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
-    """B rooms of the explore task.
+    """B houses.
 
     Keywords are the fields of `RoomsOptions`; a wrong one raises ValueError. Actions, int [B]:
-    0 turn left, 1 turn right, 2 forward, 3 interact. Observations: `view` uint8 [B, V, V, 3] and,
-    with a compass, `direction` int64 [B]; new arrays every step. Episodes are truncated after
-    `episode_length` steps and never terminate.
+    0 turn left, 1 turn right, 2 forward, 3 interact. Observations: `view` uint8 [B, V, V, 3], with
+    a compass `direction` int64 [B], with a task to go to something `instruction` uint8 [B, L]; new
+    arrays every step. Episodes are truncated after `episode_length` steps; those of the explore
+    task never terminate, those of go-to do with the first object that is walked against.
     """
 
     metadata = {  # noqa: RUF012
@@ -74,11 +78,9 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self.world = empty_world(num_envs, self.rooms)
         self._arrays: Arrays = tuple(self.world)
         self._rules = tuple(rules_of(self.rooms))
-        self._absent = absent_kinds(self.rooms)
+        self._absent, self._words = absent_kinds(self.rooms), words_of(self.rooms)
         self._sight = tuple(sight_of(self.rooms))
         self._seeded = np.zeros(num_envs, np.bool_)
-        self._final_views = self._empty_views()
-        self._final_directions = np.empty(num_envs, np.int64)
 
     def reset(
         self,
@@ -104,7 +106,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             self.world.seed[room] = fresh
             self.world.episode[room] = 0
         self._seeded |= chosen
-        begin_rooms(self._arrays, self._rules, self._absent, chosen)
+        begin_rooms(self._arrays, self._rules, self._absent, self._words, chosen)
         return self.observe(), {}
 
     def step(
@@ -118,29 +120,24 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
             given = f"{actions.dtype} {actions.shape}"
             raise ValueError(f"actions are {given}, expected integers ({self.num_envs},)")
-        views = self._empty_views()
-        rewards = np.empty(self.num_envs)
-        truncations = np.empty(self.num_envs, np.bool_)
+        outcome = empty_outcome(self.num_envs, self.rooms)
         ended = step_rooms(
             self._arrays,
             self._rules,
             self._absent,
+            self._words,
             self._sight,
             np.ascontiguousarray(actions, np.int64),
             True,
-            views,
-            self._final_views,
-            self._final_directions,
-            rewards,
-            truncations,
+            tuple(outcome),
         )
-        info = self._final_info(truncations) if ended else {}
-        terminations = np.zeros(self.num_envs, np.bool_)
-        return self._observation(views), rewards, terminations, truncations, info
+        info = self._final_info(outcome) if ended else {}
+        observation = self._observation(outcome.views)
+        return observation, outcome.rewards, outcome.terminations, outcome.truncations, info
 
     def observe(self) -> Observation:
         """Give the current observation again, in new arrays."""
-        views = self._empty_views()
+        views = empty_outcome(self.num_envs, self.rooms).views
         look_around(self._arrays, self._sight, views)
         return self._observation(views)
 
@@ -168,17 +165,17 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         return 2 + len(self.rooms.shape_names), 1 + len(self.rooms.colour_names)
 
     def draw_maps(self) -> Maps:
-        """Draw the rooms as they are now, without the walls around them."""
-        inside = slice(self.rooms.margin, self.rooms.margin + self.rooms.size)
+        """Draw the houses as they are now, without the walls around them. A closed door is wall."""
+        inside = slice(MARGIN, -MARGIN)
         cells = self.world.cells[:, inside, inside].astype(np.int64)
         seen_at = self.world.seen_at[:, inside, inside].astype(np.int64)
         elapsed = self.world.elapsed[:, None, None]
-        row, column = (self.world.agent[:, :2].astype(np.int64) - self.rooms.margin).T
+        row, column = (self.world.agent[:, :2].astype(np.int64) - MARGIN).T
         return Maps(
             kind=cells[..., WHAT] - FLOOR,
-            colour=cells[..., COLOUR],
+            colour=np.where(cells[..., WHAT] >= FIRST_SHAPE, cells[..., COLOUR], 0),
             age=np.where(seen_at == NEVER, NEVER_SEEN, elapsed - seen_at),
-            place=row * self.rooms.size + column,
+            place=row * cells.shape[2] + column,
             heading=self.world.agent[:, 2].astype(np.int64),
         )
 
@@ -187,7 +184,8 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         return guess(self.world, self.rooms, questions, generator)
 
     def explorer_actions(self) -> NDArray[np.int64]:
-        """Give [B] the action with which a shortest path to an object not yet reached begins."""
+        """Give [B] the action with which a shortest path begins: to an object not yet reached, or
+        to the one that is meant."""
         return explorer_actions(self.world)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
@@ -216,25 +214,27 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         draw = describe_room if self.render_mode == "ansi" else draw_room
         return tuple(draw(self.world, room, self.rooms) for room in range(self.num_envs))
 
-    def _empty_views(self) -> NDArray[np.uint8]:
-        V = self.rooms.view_size
-        return np.empty((self.num_envs, V, V, 3), np.uint8)
-
     def _observation(self, views: NDArray[np.uint8]) -> Observation:
-        if not self.rooms.compass:
-            return {"view": views}
-        return {"direction": self.world.agent[:, 2].astype(np.int64), "view": views}
+        observation: Observation = {"view": views}
+        if self.rooms.compass:
+            observation["direction"] = self.world.agent[:, 2].astype(np.int64)
+        if self.rooms.task == "go_to":
+            observation["instruction"] = self.world.instruction.copy()
+        return observation
 
-    def _final_info(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
+    def _final_info(self, outcome: Outcome) -> dict[str, Any]:
         """Give the last observations of the episodes that ended, as SyncVectorEnv does."""
+        ended = outcome.terminations | outcome.truncations
         final_obs = np.full(self.num_envs, None, dtype=object)
         for room in np.flatnonzero(ended):
-            final_obs[room] = {"view": self._final_views[room].copy()}
+            final_obs[room] = {"view": outcome.final_views[room].copy()}
             if self.rooms.compass:
-                final_obs[room]["direction"] = self._final_directions[room]
+                final_obs[room]["direction"] = outcome.final_directions[room]
+            if self.rooms.task == "go_to":
+                final_obs[room]["instruction"] = outcome.final_instructions[room].copy()
         return {
             "final_obs": final_obs,
-            "_final_obs": ended.copy(),
+            "_final_obs": ended,
             "final_info": {},
             "_final_info": ended.copy(),
         }

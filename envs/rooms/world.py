@@ -16,29 +16,38 @@ CHANNELS = 3
 # HIDDEN appears in views only: a cell behind a wall, of which the agent learns nothing.
 HIDDEN, FLOOR, WALL, FIRST_SHAPE = 0, 1, 2, 3
 # COLOUR and SIZE are 0 where a cell has none; colour c of the preset is written c + 1,
-# size z is z + 1.
+# size z is z + 1. A wall may have a colour, too.
+# A doorway is marked in the third channel: floor where one walks through, wall where its door is
+# closed. So whoever asks what can be walked on, or seen through, need not know of doors.
+DOORWAY = 1
 
 # Columns of `World.objects`.
 ROW, COLUMN, OBJECT_SHAPE, OBJECT_COLOUR, OBJECT_SIZE = 0, 1, 2, 3, 4
+
+NONE = -1
+"""In `World.target`: no object is meant."""
 
 NEVER = -1
 """In `World.seen_at`: this cell has not been sensed in this episode."""
 
 
 class World(NamedTuple):
-    """B rooms. H × W is the padded grid: the house, its walls, and a margin of wall around it wide
-    enough that no view of an agent inside the house ever leaves the array."""
+    """B houses of one or more rooms. H × W is the grid: the largest house and its outer walls."""
 
     cells: NDArray[np.uint8]
     """[B, H, W, 3]: what, colour, size."""
     seen_at: NDArray[np.int16]
     """[B, H, W]: the step of the episode at which the cell was last sensed, or NEVER."""
     objects: NDArray[np.uint8]
-    """[B, N, 5]: row, column (in the padded grid), shape, colour, size (each counted from 0)."""
+    """[B, N, 5]: row, column (in the grid), shape, colour, size (each counted from 0)."""
     object_count: NDArray[np.uint8]
     """[B]: the first object_count rows of `objects` exist."""
     reached: NDArray[np.bool_]
     """[B, N]: reached since the last refresh (explore)."""
+    target: NDArray[np.int8]
+    """[B]: number of the object to go to (go-to), or NONE."""
+    instruction: NDArray[np.uint8]
+    """[B, L]: the instruction's words, 0 = padding (go-to); L is 0 without a task that has one."""
     agent: NDArray[np.int16]
     """[B, 3]: row, column, direction (0 east, 1 south, 2 west, 3 north)."""
     elapsed: NDArray[np.int16]

@@ -9,7 +9,7 @@ import torch
 
 from groundling.agents.probe import DecoderName
 from groundling.envs.questions import Questions, balance, concatenate
-from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.wording import QUESTION_TYPES
 from groundling.envs.rooms.world import NEVER
@@ -41,7 +41,7 @@ def rooms_of(rooms: int, seed: int, side: int) -> RoomsVectorEnv:
 def table_of(environment: RoomsVectorEnv, longest: int | None = None) -> torch.Tensor:
     """What stands in each cell, one-hot: [rooms, side² · kinds]. With `longest`, only what was
     sensed not more than so many steps ago."""
-    side, margin = environment.rooms.size, environment.rooms.margin
+    side, margin = environment.rooms.size, MARGIN
     world, every = environment.world, np.arange(environment.num_envs)
     table = np.zeros((environment.num_envs, side, side, SHAPES * COLOURS), np.float32)
     for row, column, shape, colour, _ in world.objects.astype(np.int64).transpose(1, 2, 0):

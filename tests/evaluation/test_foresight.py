@@ -33,7 +33,8 @@ def test_places_are_where_the_cells_of_a_view_lie() -> None:
     for step in range(12):
         view = observation["view"].reshape(16, 9, 3).astype(np.int64)
         moment = _moment(view, reader, torch.zeros(16), environment.world, ROOMS)
-        cells = environment.world.cells.reshape(16, -1, 3)
+        # As in the notes of what was seen there is one cell more: what lies beyond the grid.
+        cells = np.pad(environment.world.cells.reshape(16, -1, 3), ((0, 0), (0, 1), (0, 0)))
         truth = np.take_along_axis(cells, moment.places[..., None], axis=1)
         visible = view[..., 0] != 0
         assert np.array_equal(view[visible], truth[visible])

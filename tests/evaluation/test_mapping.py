@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from groundling.agents.agent import Agent, AgentOutput, Rows
 from groundling.agents.cores import CoreState
 from groundling.envs.maps import NEVER_SEEN, OUTSIDE, Maps, cells_around
-from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.world import NEVER
 from groundling.evaluation import mapping
@@ -144,7 +144,7 @@ def test_the_rooms_are_drawn_as_they_are() -> None:
     environment.reset(seed=3)
     for _ in range(9):
         environment.step(environment.explorer_actions())
-    maps, world, margin = environment.draw_maps(), environment.world, options.margin
+    maps, world, margin = environment.draw_maps(), environment.world, MARGIN
     assert environment.map_codes == (10, 7)
     for room in range(4):
         things = {}

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from groundling.agents.agent import Agent, AgentOutput, Rows
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState
-from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.world import FIRST_SHAPE, WHAT
 from groundling.evaluation.controls import AGENT, UNTRAINED
 from groundling.evaluation.drawings import (
@@ -171,7 +171,7 @@ def test_situations_against_a_slow_reference(layout: str) -> None:
         for room in range(8):
             heading = labels[HEADING][found[HEADING][room]]
             assert heading == ("east", "south", "west", "north")[state["agent"][room, 2]]
-            down, right = state["agent"][room, :2] - world.rooms.margin
+            down, right = state["agent"][room, :2] - MARGIN
             expected = ("south" if down > 2 else "north") + (" east" if right > 2 else " west")
             assert labels[QUARTER][found[QUARTER][room]] == expected
             reached = state["reached"][room, : state["object_count"][room]]

@@ -5,8 +5,8 @@
 Needs `pip install envpool==1.2.5 minigrid`. All on one core, in one process, taking turns: each
 round times ours and then the peer, and the ratio is the median over rounds, so that whatever else
 the machine does hits both. Random actions, drawn beforehand, episodes of 120 steps (the length
-MiniGrid gives MultiRoom-N6). Our rooms: 7 × 7 cells, 5 objects, a 7 × 7 view with line of sight, a
-new room every episode, and the step at which every cell was last seen.
+MiniGrid gives MultiRoom-N6). Ours, layout by layout: a 7 × 7 view with line of sight, a new house
+every episode, and the step at which every cell was last seen. Houses of several rooms have doors.
 """
 
 import argparse
@@ -24,15 +24,34 @@ EPISODE_LENGTH = 120
 Step = Callable[[np.ndarray], object]
 
 
-def rooms(num_envs: int) -> Step:
-    """Make our rooms."""
-    from groundling.envs import RoomsVectorEnv
+LAYOUTS: dict[str, dict[str, object]] = {
+    "four_rooms": {"size": 5, "objects": 8, "doors": True},
+    "single": {"size": 7, "objects": 5},
+    "l_shape": {"size": 7, "objects": 5},
+    "two_rooms": {"size": 5, "objects": 5, "doors": True},
+    "corridor": {"size": 4, "objects": 8, "doors": True},
+}
+"""What is compared, the layout of the strictest bar first."""
 
-    env = RoomsVectorEnv(
-        num_envs, size=7, objects=5, view_size=7, episode_length=EPISODE_LENGTH, stagger=True
-    )
-    env.reset(seed=0)
-    return env.step
+
+def rooms(layout: str) -> Callable[[int], Step]:
+    """Say how to make our houses of one layout."""
+
+    def make(num_envs: int) -> Step:
+        from groundling.envs import RoomsVectorEnv
+
+        env = RoomsVectorEnv(
+            num_envs,
+            layout=layout,
+            view_size=7,
+            episode_length=EPISODE_LENGTH,
+            stagger=True,
+            **LAYOUTS[layout],
+        )
+        env.reset(seed=0)
+        return env.step
+
+    return make
 
 
 def envpool_minigrid(num_envs: int) -> Step:
@@ -109,13 +128,15 @@ def main() -> None:
     # Before EnvPool starts its thread, which inherits the core.
     os.sched_setaffinity(0, {arguments.core})
 
-    print(f"{'peer':<34}{'ours/s':>12}{'peer/s':>12}{'ratio':>8}{'bar':>6}")
-    for name, peer, size, bar in (
-        ("EnvPool 1.2.5, 64 environments", envpool_minigrid, 64, 10),
-        ("Python MiniGrid, one environment", python_minigrid, 1, 250),
-    ):
-        ours, theirs, ratio = compare((rooms, 64), (peer, size), arguments.pairs, arguments.seconds)
-        print(f"{name:<34}{ours:>12,.0f}{theirs:>12,.0f}{ratio:>8.1f}{bar:>6}")
+    print(f"{'ours':<14}{'peer':<26}{'ours/s':>12}{'peer/s':>12}{'ratio':>8}{'bar':>6}")
+    rounds = [(layout, "EnvPool 1.2.5", envpool_minigrid, 64, 8) for layout in LAYOUTS]
+    rounds[0] = (*rounds[0][:4], 10)
+    rounds.append(("single", "Python MiniGrid, one", python_minigrid, 1, 250))
+    for layout, name, peer, size, bar in rounds:
+        ours, theirs, ratio = compare(
+            (rooms(layout), 64), (peer, size), arguments.pairs, arguments.seconds
+        )
+        print(f"{layout:<14}{name:<26}{ours:>12,.0f}{theirs:>12,.0f}{ratio:>8.1f}{bar:>6}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,15 @@ def test_a_configuration_comes_back_from_json_as_it_was(config):
     assert hash(back.env.rooms.shapes) == hash(config.env.rooms.shapes)  # a tuple, not a list
 
 
+def test_id_and_rooms_agree_on_the_task():
+    assert EnvironmentConfig(id="Groundling/GoTo-v0").rooms.task == "go_to"
+    assert EnvironmentConfig(rooms=RoomsOptions(task="go_to")).id == "Groundling/GoTo-v0"
+    by_module = EnvironmentConfig(id="groundling:Groundling/GoTo-v0", rooms=RoomsOptions(size=4))
+    assert by_module.rooms == RoomsOptions(size=4, task="go_to")
+    assert EnvironmentConfig().rooms.task == EnvironmentConfig(id="CartPole-v1").rooms.task
+    assert from_json({"env": {"id": "Groundling/GoTo-v0"}}).env.rooms.task == "go_to"
+
+
 def test_fields_left_out_keep_their_defaults():
     assert from_json({}) == TrainConfig()
     learner = LearnerConfig(discount=0.5)

@@ -7,10 +7,8 @@ import numpy as np
 from groundling.envs.rooms.layout import empty_world
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.questions import sample_questions
-from groundling.envs.rooms.world import FIRST_SHAPE, FLOOR, NEVER, SIZE, WALL, WHAT
+from groundling.envs.rooms.world import DOORWAY, FIRST_SHAPE, FLOOR, NEVER, SIZE, WALL, WHAT
 from groundling.envs.vocabulary import COLOURS, SHAPES, SIZES
-
-DOORWAY = 1
 
 
 @dataclass(frozen=True)

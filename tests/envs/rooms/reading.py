@@ -10,10 +10,8 @@ from itertools import combinations, permutations, product
 
 import numpy as np
 
-from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, FLOOR, NEVER, SIZE, WALL, WHAT
+from groundling.envs.rooms.world import COLOUR, DOORWAY, FIRST_SHAPE, FLOOR, NEVER, SIZE, WALL, WHAT
 from groundling.envs.vocabulary import NUMBERS
-
-DOORWAY = 1
 
 HERE_AND_BESIDE = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
 

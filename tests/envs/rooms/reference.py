@@ -1,4 +1,4 @@
-"""The explore task and the view once more, slowly, from their definitions: the kernels' oracle.
+"""Tasks, doors and the view once more, slowly, from their definitions: the kernels' oracle.
 
 Written on whole grids of Python objects, without tables, padding arithmetic or numba.
 """
@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from groundling.envs.rooms.world import COLUMN, FLOOR, NEVER, ROW, WALL, WHAT, World
+from groundling.envs.rooms.world import COLUMN, DOORWAY, FLOOR, NEVER, ROW, SIZE, WALL, WHAT, World
 
 AHEAD = {0: (0, 1), 1: (1, 0), 2: (0, -1), 3: (-1, 0)}
 
@@ -17,10 +17,14 @@ AHEAD = {0: (0, 1), 1: (1, 0), 2: (0, -1), 3: (-1, 0)}
 class ReferenceRoom:
     """One room of a world, copied, that is stepped by hand."""
 
-    def __init__(self, world: World, room: int):
+    def __init__(self, world: World, room: int, *, doors: bool = False):
+        self.doors = doors
         self.cells = world.cells[room].copy()
         count = world.object_count[room]
         self.objects = [(int(o[ROW]), int(o[COLUMN])) for o in world.objects[room, :count]]
+        target = int(world.target[room])
+        self.target = self.objects[target] if target >= 0 else None
+        self.over = False
         self.unreached = {
             place
             for place, reached in zip(self.objects, world.reached[room, :count], strict=True)
@@ -35,9 +39,14 @@ class ReferenceRoom:
         self.elapsed += 1
         if action in (0, 1):
             self.direction = (self.direction + (1 if action == 1 else -1)) % 4
+        place = self.row + AHEAD[self.direction][0], self.column + AHEAD[self.direction][1]
+        if action == 3 and self.doors and self.is_door(place):
+            self.cells[place][WHAT] = WALL + FLOOR - self.cells[place][WHAT]
         if action != 2:
             return 0.0
-        place = self.row + AHEAD[self.direction][0], self.column + AHEAD[self.direction][1]
+        if self.target and place in self.objects:
+            self.over = True
+            return float(place == self.target)
         if self.cells[place][WHAT] == FLOOR:
             self.row, self.column = place
         if place not in self.unreached:
@@ -46,6 +55,10 @@ class ReferenceRoom:
         if not self.unreached:
             self.unreached = set(self.objects)
         return 1.0
+
+    def is_door(self, place: tuple[int, int]) -> bool:
+        """Whether a cell is a doorway. (A small object is marked alike, and is no floor.)"""
+        return self.cells[place][SIZE] == DOORWAY and self.cells[place][WHAT] in (FLOOR, WALL)
 
     def look(self, V: int) -> np.ndarray:
         """Give the view, uint8 [V, V, 3], and note what was seen."""

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from groundling.envs.rooms.judging import can_hold_object
+from groundling.envs.rooms.judging import where_objects_may_stand
 from groundling.envs.rooms.questions import sample_questions
 from groundling.envs.rooms.wording import QUESTION_TYPES
 
@@ -89,7 +89,7 @@ def test_objects_stand_on_no_wall_in_no_doorway_and_beside_none():
     for room in range(50):
         expected = np.zeros(world.seen_at.shape[1:], np.bool_)
         expected[tuple(np.array(places_of(world, room)).T)] = True
-        np.testing.assert_array_equal(can_hold_object(world.cells[room]), expected)
+        np.testing.assert_array_equal(where_objects_may_stand(world.cells[room]), expected)
 
 
 # ---------------------------------------------------------------------- steps since seen

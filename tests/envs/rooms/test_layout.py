@@ -7,18 +7,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundling.envs.rooms.combinations import held_out
-from groundling.envs.rooms.layout import (
-    _build_walls,
-    _free_cells,
-    _place_in_turn,
-    absent_kinds,
-    empty_world,
-    generate,
-    rules_of,
+from groundling.envs.rooms.layout import _place_in_turn, _places_for_objects, built, empty_world
+from groundling.envs.rooms.options import (
+    CELLS_PER_OBJECT,
+    LARGEST_ROOM,
+    RoomsOptions,
 )
-from groundling.envs.rooms.options import CELLS_PER_OBJECT, LARGEST_ROOM, RoomsOptions
+from groundling.envs.rooms.plans import build_walls
+from groundling.envs.rooms.rules import rules_of
 from groundling.envs.rooms.vector import RoomsVectorEnv
-from groundling.envs.rooms.world import COLUMN, FLOOR, OBJECT_COLOUR, OBJECT_SHAPE, ROW, WALL, WHAT
+from groundling.envs.rooms.world import (
+    COLOUR,
+    COLUMN,
+    DOORWAY,
+    FIRST_SHAPE,
+    FLOOR,
+    OBJECT_COLOUR,
+    OBJECT_SHAPE,
+    ROW,
+    SIZE,
+    WALL,
+    WHAT,
+)
+
+HOUSES = ["single", "l_shape", "two_rooms", "four_rooms", "corridor"]
 
 
 def flood(cells: set[tuple[int, int]], start: tuple[int, int]) -> set[tuple[int, int]]:
@@ -33,60 +45,144 @@ def flood(cells: set[tuple[int, int]], start: tuple[int, int]) -> set[tuple[int,
     return reached
 
 
+def beside(row, column):
+    return {(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)}
+
+
 def assert_whole(world, room, options):
-    what = world.cells[room, :, :, WHAT]
-    free = set(zip(*np.nonzero(what == FLOOR), strict=True))
+    """Everything can be walked to (through doors), and nothing stands in or before a doorway."""
+    cells = world.cells[room]
+    marked = (cells[:, :, WHAT] <= WALL) & (cells[:, :, SIZE] == DOORWAY)
+    doorways = set(zip(*np.nonzero(marked), strict=True))
+    assert len(doorways) == options.doorways
+    assert (cells[marked][:, WHAT] == (WALL if options.doors else FLOOR)).all()
+    free = set(zip(*np.nonzero(cells[:, :, WHAT] == FLOOR), strict=True)) | doorways
     agent = tuple(world.agent[room, :2])
-    assert agent in free
+    assert agent in free - doorways
     assert flood(free, agent) == free, "free cells fall apart"
-    assert world.object_count[room] == options.objects
-    for thing in world.objects[room]:
-        row, column = int(thing[ROW]), int(thing[COLUMN])
-        beside = {(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)}
-        assert beside & free, "an object cannot be reached"
-    assert len(free) + options.objects == options.cells
-    assert (what == WALL).sum() == what.size - options.cells
+    count = world.object_count[room]
+    assert options.fewest_objects <= count <= options.most_objects_drawn
+    things = {(int(thing[ROW]), int(thing[COLUMN])) for thing in world.objects[room, :count]}
+    assert things == set(zip(*np.nonzero(cells[:, :, WHAT] >= FIRST_SHAPE), strict=True))
+    assert len(things) == count
+    for thing in things:
+        assert beside(*thing) & free, "an object cannot be reached"
+        assert not beside(*thing) & doorways, "an object stands before a doorway"
+    edge = np.concatenate([cells[0], cells[-1], cells[:, 0], cells[:, -1]])
+    assert (edge[:, WHAT] == WALL).all(), "the house is open"
+    if options.size_range[0] == options.size_range[1]:
+        hall = options.shape[1] if options.layout == "corridor" else 0
+        assert len(free | things) == options.cells + options.doorways + hall
+
+
+def measured(options, count, seed=0):
+    world = built(options, np.arange(seed, seed + count))
+    for room in range(count):
+        assert_whole(world, room, options)
+    return world
 
 
 @st.composite
 def any_options(draw):
-    layout = draw(st.sampled_from(["single", "l_shape"]))
-    size = draw(st.integers(3, 9) | st.integers(3, LARGEST_ROOM))
-    most = RoomsOptions(layout=layout, size=size, objects=1, view_size=3).most_objects
+    layout = draw(st.sampled_from(HOUSES))
+    largest = {"four_rooms": 12, "two_rooms": 17, "corridor": 7}.get(layout, LARGEST_ROOM)
+    low = draw(st.integers(3, min(9, largest)) | st.integers(3, largest))
+    size = draw(st.just(low) | st.just((low, draw(st.integers(low, largest)))))
+    house = {
+        "layout": layout,
+        "size": size,
+        "corridor_rooms": draw(st.integers(2, 5)),
+        "doors": layout in HOUSES[2:] and draw(st.booleans()),
+        "wall_colours": draw(st.booleans()),
+        "combinations": draw(st.sampled_from(["all", "familiar"])),
+        "view_size": 3,
+    }
+    most = RoomsOptions(objects=1, **house).most_objects
     objects = draw(st.just(most) | st.integers(1, most))
-    combinations = draw(st.sampled_from(["all", "familiar"]))
-    return RoomsOptions(
-        layout=layout, size=size, objects=objects, combinations=combinations, view_size=3
-    )
+    fewest = draw(st.just(objects) | st.integers(1, objects))
+    return RoomsOptions(objects=objects if fewest == objects else (fewest, objects), **house)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(options=any_options(), seed=st.integers(0, 2**62))
-def test_rooms_are_in_one_piece_whatever_the_options(options, seed):
-    world, rules, absent = empty_world(30, options), rules_of(options), absent_kinds(options)
-    for room in range(30):
-        world.seed[room] = seed + room
-        generate(world, room, rules, absent)
-        assert_whole(world, room, options)
+def test_houses_are_in_one_piece_whatever_the_options(options, seed):
+    measured(options, 20, seed)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        RoomsOptions(size=3, objects=3, view_size=3),
-        RoomsOptions(size=4, objects=5, view_size=3),
-        RoomsOptions(size=5, objects=8, view_size=3),
-        RoomsOptions(layout="l_shape", size=3, objects=2, view_size=3),
-        RoomsOptions(layout="l_shape", size=5, objects=7, view_size=3),
-    ],
-)
-def test_thousands_of_crowded_rooms_are_in_one_piece(options):
-    B = 2000
-    world, rules, absent = empty_world(B, options), rules_of(options), absent_kinds(options)
-    for room in range(B):
-        world.seed[room] = room
-        generate(world, room, rules, absent)
-        assert_whole(world, room, options)
+CROWDED = [
+    RoomsOptions(size=3, objects=3, view_size=3),
+    RoomsOptions(size=4, objects=5, view_size=3),
+    RoomsOptions(size=5, objects=8, view_size=3),
+    RoomsOptions(layout="l_shape", size=3, objects=2, view_size=3),
+    RoomsOptions(layout="l_shape", size=5, objects=7, view_size=3),
+    RoomsOptions(layout="two_rooms", size=(3, 5), objects=5, view_size=3),
+    RoomsOptions(layout="four_rooms", size=3, objects=9, view_size=3, doors=True),
+    RoomsOptions(layout="four_rooms", size=(4, 6), objects=18, view_size=3),
+    RoomsOptions(layout="corridor", corridor_rooms=2, size=3, objects=5, view_size=3, doors=True),
+    RoomsOptions(layout="corridor", corridor_rooms=6, size=(3, 4), objects=16, view_size=3),
+]
+
+
+@pytest.mark.parametrize("options", CROWDED)
+def test_thousands_of_crowded_houses_are_in_one_piece(options):
+    world = measured(options, 2000)
+    counts = np.bincount(world.object_count)
+    assert counts[options.fewest_objects] > 0
+    assert counts[options.most_objects_drawn] > 0
+
+
+def test_numbers_and_sizes_are_drawn_from_their_ranges():
+    options = RoomsOptions(layout="two_rooms", size=(3, 5), objects=(2, 5))
+    world = built(options, np.arange(4000))
+    counts = np.bincount(world.object_count, minlength=6)
+    assert counts[:2].sum() == 0
+    assert counts[2:].min() > 850
+    floor = (world.cells[..., WHAT] != WALL) & ~(
+        (world.cells[..., WHAT] == FLOOR) & (world.cells[..., SIZE] == DOORWAY)
+    )
+    heights, widths = floor.any(axis=2).sum(axis=1), floor.any(axis=1).sum(axis=1)
+    assert set(heights) == {3, 4, 5}
+    assert set(widths) == {6, 7, 8, 9, 10}
+    assert np.bincount(heights)[3:].min() > 1200  # height and widths are drawn uniformly
+    assert 380 < np.bincount(widths)[10] < 510  # 1 / 9 of them
+
+
+def test_doorways_are_anywhere_along_their_walls():
+    world = built(RoomsOptions(layout="two_rooms", size=5, objects=1), np.arange(2000))
+    _, rows, columns = np.nonzero((world.cells[..., WHAT] == FLOOR) & (world.cells[..., SIZE] == 1))
+    assert set(columns) == {6}
+    assert np.bincount(rows)[1:6].min() > 330
+    assert np.bincount(rows)[1:6].sum() == 2000
+
+
+def test_painted_walls_tell_the_sides_apart():
+    """North, east, south and west: the preset's first four colours, wherever the house ends."""
+    for options in (
+        RoomsOptions(layout="four_rooms", size=(3, 5), objects=1, wall_colours=True),
+        RoomsOptions(layout="corridor", size=3, objects=1, wall_colours=True),
+    ):
+        world = built(options, np.arange(50))
+        for cells in world.cells:
+            inside = np.argwhere((cells[:, :, WHAT] == FLOOR) & (cells[:, :, SIZE] != DOORWAY))
+            (top, left), (bottom, right) = inside.min(0) - 1, inside.max(0) + 1
+            assert (cells[top, left + 1 : right, COLOUR] == 1).all()
+            assert (cells[top + 1 : bottom, right, COLOUR] == 2).all()
+            assert (cells[bottom, left + 1 : right, COLOUR] == 3).all()
+            assert (cells[top + 1 : bottom, left, COLOUR] == 4).all()
+            walls = cells[:, :, WHAT] == WALL
+            sides = 2 * (right - left - 1) + 2 * (bottom - top - 1)
+            assert (cells[walls][:, COLOUR] > 0).sum() == sides
+
+
+def test_a_house_takes_less_than_four_kibibytes():
+    for options in (
+        RoomsOptions(size=25, objects=20, task="go_to", episode_length=2000),
+        RoomsOptions(layout="four_rooms", size=12, objects=20, doors=True),
+        RoomsOptions(layout="two_rooms", size=17, objects=20),
+        RoomsOptions(layout="corridor", corridor_rooms=8, size=7, objects=20),
+    ):
+        world = empty_world(8, options)
+        assert sum(array.nbytes for array in world) / 8 < 4096, options
 
 
 def test_a_room_in_which_random_order_got_stuck_is_filled_row_by_row():
@@ -102,25 +198,32 @@ def test_a_room_in_which_random_order_got_stuck_is_filled_row_by_row():
         assert_whole(env.world, room, env.rooms)
 
 
-@pytest.mark.parametrize("layout", ["single", "l_shape"])
-def test_row_by_row_a_third_of_every_room_can_be_filled(layout):
+def every_plan(options, state_count):
+    """Give the different empty houses that some random states lead to."""
+    plans = {}
+    for state in range(state_count):
+        cells = empty_world(1, options).cells[0].reshape(-1, 3)
+        build_walls(cells, options.grid_shape[1], rules_of(options), np.uint64(state))
+        plans[cells.tobytes()] = cells
+    return list(plans.values())
+
+
+@pytest.mark.parametrize("layout", HOUSES)
+def test_row_by_row_a_third_of_every_house_can_be_filled(layout):
     """The fallback that generation ends on holds for every floor plan there is."""
-    for size in range(3, LARGEST_ROOM + 1):
+    for size in range(3, {"four_rooms": 12, "two_rooms": 17, "corridor": 7}.get(layout, 25) + 1):
         options = RoomsOptions(layout=layout, size=size, objects=1, view_size=3)
-        width, plans = options.grid_size, set()
-        for state in range(60):
-            cells = empty_world(1, options).cells[0].reshape(-1, 3)
-            _build_walls(cells, width, rules_of(options), np.uint64(state))
-            plan = cells[:, WHAT].tobytes()
-            if plan in plans:
-                continue
-            plans.add(plan)
-            count = options.cells // CELLS_PER_OBJECT
+        plans = every_plan(options, 60)
+        assert len(plans) == {"single": 1, "l_shape": 4}.get(layout, len(plans))
+        beside_doors = options.doorways * (1 if layout == "corridor" else 2)
+        count = (options.cells - beside_doors) // CELLS_PER_OBJECT
+        for cells in plans:
+            order = _places_for_objects(cells, options.grid_shape[1])
+            floor = (cells[:, WHAT] == FLOOR).sum()
             places, _ = _place_in_turn(
-                cells, width, count, _free_cells(cells), False, np.uint64(state)
+                cells, options.grid_shape[1], count, order, floor, False, np.uint64(0)
             )
             assert len(places) == count, (layout, size)
-        assert len(plans) == (1 if layout == "single" else 4)
 
 
 def test_shapes_and_colours_are_uniform_and_independent():
@@ -153,7 +256,7 @@ def test_familiar_kinds_are_uniform_and_no_others_exist(shapes):
 @pytest.mark.parametrize(
     ("house", "digest"),
     [
-        ({}, "a30164380c035db1"),
+        ({}, "3e698c72f3e7c8f3"),
         (
             {
                 "layout": "l_shape",
@@ -165,7 +268,7 @@ def test_familiar_kinds_are_uniform_and_no_others_exist(shapes):
                 "view_size": 7,
                 "episode_length": 4,
             },
-            "125b8a3e54cbb50e",
+            "8c2acd100235d526",
         ),
         (
             {
@@ -177,7 +280,7 @@ def test_familiar_kinds_are_uniform_and_no_others_exist(shapes):
                 "episode_length": 5,
                 "stagger": True,
             },
-            "d44b3011b0f3ed01",
+            "ddfef8740515c251",
         ),
     ],
 )

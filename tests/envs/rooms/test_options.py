@@ -25,7 +25,10 @@ def test_an_l_misses_a_quadrant():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"layout": "round"}, "layout='round', expected one of single, l_shape"),
+        (
+            {"layout": "round"},
+            "layout='round', expected one of single, l_shape, two_rooms, four_rooms, corridor",
+        ),
         ({"combinations": "new"}, "combinations='new', expected one of all, familiar"),
         ({"size": 2}, "size=2, expected an integer from 3 to 25"),
         ({"size": "5"}, "size='5', expected an integer from 3 to 25"),
@@ -40,9 +43,22 @@ def test_an_l_misses_a_quadrant():
         ({"colours": 0}, "colours=0, expected an integer from 1 to 12, or names"),
         ({"sizes": 3}, "sizes=3, expected an integer from 1 to 2"),
         ({"view_size": 4}, "view_size=4, expected an odd number"),
-        ({"view_size": 13}, "view_size=13, expected an integer from 3 to 11 for size=5"),
+        ({"view_size": 13}, "view_size=13, expected an integer from 3 to 11 for this house"),
         ({"episode_length": 0}, "episode_length=0, expected an integer from 1 to 32767"),
         ({"compass": 1}, "compass=1, expected True or False"),
+        (
+            {"size": (5, 3)},
+            "size=.5, 3., expected two integers from 3 to 25, the smaller",
+        ),
+        ({"size": (3, 5, 7)}, "size=.3, 5, 7., expected two integers"),
+        ({"objects": (1, 9)}, "objects=.1, 9., expected two integers from 1 to 8 in 25 cells"),
+        ({"layout": "corridor", "corridor_rooms": 9}, "corridor_rooms=9, expected an integer"),
+        ({"layout": "four_rooms", "size": 13}, "size=13, expected a house of at most 729 cells"),
+        ({"doors": True}, "doors=True, expected False for layout='single'"),
+        ({"wall_colours": True, "colours": 3}, "wall_colours=True, expected at least 4 colours"),
+        ({"task": "fetch"}, "task='fetch', expected one of explore, go_to"),
+        ({"task": "go_to", "shapes": 1, "colours": 1}, "task='go_to', expected at least two kinds"),
+        ({"task": "go_to", "episode_length": 51}, "episode_length=51, expected at least 52"),
         ({"object": 3}, "unknown option 'object', expected one of .* .did you mean objects.."),
     ],
 )

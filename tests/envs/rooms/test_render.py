@@ -47,7 +47,7 @@ def test_reached_objects_are_marked():
     before = draw_room(env.world, 0, env.rooms)
     env.world.reached[0, 1] = True
     changed = (draw_room(env.world, 0, env.rooms) != before).any(axis=2).reshape(7, 40, 7, 40)
-    thing = env.world.objects[0, 1].astype(int) - (env.rooms.margin - 1)
+    thing = env.world.objects[0, 1].astype(int)
     assert np.argwhere(changed.any(axis=(1, 3))).tolist() == [[thing[ROW], thing[COLUMN]]]
 
 

@@ -5,22 +5,36 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import groundling.envs  # noqa: F401  registers the environments
-from groundling.envs.registration import EXPLORE
 from groundling.envs.rooms.single import RENDER_MODES, RoomsEnv
 from groundling.envs.rooms.vector import RoomsVectorEnv
 
+EXPLORE, GO_TO = "Groundling/Explore-v0", "Groundling/GoTo-v0"
 HOUSE = {"layout": "l_shape", "size": 6, "objects": 4, "sizes": 2, "episode_length": 7}
+MANSION = {"layout": "four_rooms", "doors": True, "objects": (3, 6), "wall_colours": True}
 
 
-@pytest.mark.parametrize("house", [{}, HOUSE, {"compass": False, "stagger": True}])
+@pytest.mark.parametrize("house", [{}, HOUSE, {"compass": False, "stagger": True}, MANSION])
 @pytest.mark.parametrize("render_mode", [None, *RENDER_MODES])
 def test_gymnasium_finds_nothing_to_warn_of(render_mode, house):
     check_env(gymnasium.make(EXPLORE, render_mode=render_mode, **house).unwrapped)
 
 
-@pytest.mark.parametrize("combinations", ["all", "familiar"])
-def test_single_and_vector_agree_step_for_step(combinations):
-    house = HOUSE | {"stagger": True, "combinations": combinations}
+@pytest.mark.parametrize("layout", ["single", "l_shape", "two_rooms", "four_rooms", "corridor"])
+def test_gymnasium_finds_nothing_to_warn_of_in_instructions(layout):
+    check_env(gymnasium.make(GO_TO, layout=layout, episode_length=500).unwrapped)
+
+
+@pytest.mark.parametrize(
+    "house",
+    [
+        {"combinations": "all"},
+        {"combinations": "familiar"},
+        {"layout": "corridor", "doors": True, "size": (3, 4)},
+        {"task": "go_to", "size": 3, "objects": 2, "episode_length": 20, "view_size": 3},
+    ],
+)
+def test_single_and_vector_agree_step_for_step(house):
+    house = HOUSE | {"stagger": True} | house
     vector = RoomsVectorEnv(3, **house)
     singles = [RoomsEnv(**house) for _ in range(3)]
     observations, _ = vector.reset(seed=5)
@@ -29,13 +43,15 @@ def test_single_and_vector_agree_step_for_step(combinations):
     for _ in range(50):
         for room in range(3):
             np.testing.assert_array_equal(observations["view"][room], expected[room]["view"])
-            assert observations["direction"][room] == expected[room]["direction"]
+            for name in ("direction", *({"instruction"} & observations.keys())):
+                np.testing.assert_array_equal(observations[name][room], expected[room][name])
         actions = generator.integers(0, 4, 3)
-        observations, rewards, _, truncations, info = vector.step(actions)
+        observations, rewards, terminations, truncations, info = vector.step(actions)
         for room, single in enumerate(singles):
             expected[room], reward, terminated, truncated, _ = single.step(actions[room])
-            assert (reward, terminated, truncated) == (rewards[room], False, truncations[room])
-            if truncated:
+            found = rewards[room], terminations[room], truncations[room]
+            assert (reward, terminated, truncated) == found
+            if terminated or truncated:
                 assert data_equivalence(info["final_obs"][room], expected[room], exact=True)
                 expected[room], _ = single.reset()
 

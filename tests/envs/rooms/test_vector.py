@@ -161,7 +161,7 @@ def test_a_state_of_other_rooms_is_refused_and_changes_nothing():
     before = env.get_state()
     larger = RoomsVectorEnv(2, size=6)
     larger.reset(seed=0)
-    with pytest.raises(ValueError, match=r"state\['cells'\] is uint8 \(2, 14, 14, 3\), expected"):
+    with pytest.raises(ValueError, match=r"state\['cells'\] is uint8 \(2, 8, 8, 3\), expected"):
         env.set_state(larger.get_state())
     with pytest.raises(ValueError, match="state has"):
         env.set_state({})
