@@ -1,12 +1,13 @@
 """Worlds that agree with what was sensed, drawn as often as they are likely.
 
-Unsensed objects stand in any distinct unsensed cells that can hold one, and are of any kind that
-the options allow. (That generation keeps free cells connected is ignored, and that no object is like
-the one to go to: it says little about where objects are and of what kind.) Where the number of objects is drawn, how many are left unsensed is drawn too:
-among the subsets of the cells that can hold objects all of n are alike, so that with s objects
-sensed, P cells unsensed and C cells in all
+Unsensed objects stand in any distinct unsensed cells that may hold one, and are of any kind that
+the options allow. (Ignored is what says little about either: that generation keeps free cells
+connected, and that nothing is like the object to go to.) Where the number of objects is drawn, how
+many are left unsensed is drawn too. All numbers in the options' range are alike, and for a number n
+all subsets of n of the cells that may hold objects. With s objects sensed, P such cells unsensed
+and C in all, that makes
 
-    P(u unsensed | sensed) ∝ C(P, u) / C(C, s + u),  for s + u in the options' range.
+    P(u unsensed | sensed) ∝ C(P, u) / C(C, s + u),  for s + u in the range.
 
 A question that names an object nobody sensed says that there is one. Worlds without it would not
 draw the question, so that few of many samples would count. So the first unsensed object is made the
@@ -64,7 +65,7 @@ def chances_of_numbers(
 ) -> NDArray[np.float64]:
     """Give the chance of drawing each number of unsensed objects, from 0 to the largest.
 
-    `sensed` objects were; `cells` is how many cells can hold objects, sensed or not. With a named
+    `sensed` objects were; `cells` is how many cells may hold objects, sensed or not. With a named
     one number u is drawn u times as often.
     """
     chances = np.zeros(known.most_unsensed + 1)

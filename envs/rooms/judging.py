@@ -3,12 +3,12 @@
 Answerable means: the same answer in all worlds that agree with the cells sensed so far, hold as
 many objects as such rooms may hold, and make the question's own presupposition true ("the key"
 exists and is one). Such a world is any way to put unsensed objects, of any shape, colour and size,
-into unsensed cells that can hold one: no wall, no doorway, no cell beside a doorway. Where the
+into unsensed cells that may hold one: no wall, no doorway, no cell beside a doorway. Where the
 number of objects is drawn, the agent knows from which range but not which number. From this
 follows, family by family,
 
 - attribute: the referent was sensed. Otherwise its property may be anything.
-- existence: an instance was sensed, or no object can be left: every cell that can hold one was
+- existence: an instance was sensed, or no object can be left: every cell that may hold one was
   sensed, or as many objects as there may be.
 - count: no object can be left. Otherwise an unsensed one may be of this kind or another.
 - comparison: no choice of kinds for the objects that may be left can turn the lead around. This may

@@ -168,13 +168,8 @@ def _weigh_answers(
         known = know(cells, seen_at, present, world.elapsed[room], numbers[1])
         sensed = read_contents(present[known.ages != NEVER], values)
         named = named_unsensed(form, arguments[turn], sensed)
-        chances = chances_of_numbers(
-            len(sensed.objects),
-            known,
-            numbers[0],
-            int(np.sum(where_objects_may_stand(cells))),
-            named,
-        )
+        places = int(np.sum(where_objects_may_stand(cells)))
+        chances = chances_of_numbers(len(sensed.objects), known, numbers[0], places, named)
         state = mix(mix(mix(seed, room), form.family), form.asked)
         for _ in range(samples):
             unsensed, state = draw_number(chances, state)
