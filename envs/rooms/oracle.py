@@ -1,11 +1,9 @@
 """What an ideal observer answers, who knows how rooms and questions are drawn and remembers every
 cell that was sensed.
 
-What was sensed may leave many worlds possible. The observer draws some of them: unsensed objects
-stand in any distinct unsensed cells that are no wall, and are of any kind that the options allow.
-(That generation keeps free cells connected is ignored: it says little about where objects are.) The
-question is a clue too: a world counts as much as it is likely to draw this very question, first the
-answer and then, uniformly, a question that has it (`questions.py`). That is
+What was sensed may leave many worlds possible. The observer draws some of them (`imagining.py`).
+The question is a clue too: a world counts as much as it is likely to draw this very question, first
+the answer and then, uniformly, a question that has it (`questions.py`). That is
 
     P(answer | question, sensed) ∝ Σ over worlds P(question | world) [the answer in this world].
 
@@ -21,33 +19,30 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from groundling.envs.questions import RAREST, UNUSED, Questions
-from groundling.envs.rooms.layout import built, draw_kind
-from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.questions import (
+from groundling.envs.questions import RAREST, Questions
+from groundling.envs.rooms.candidates import (
     ANSWER,
     FIRST,
     SECOND,
-    ages_of,
-    chances_of_answers,
     list_questions,
-    read_kinds,
-    sample_questions,
+    read_contents,
     space_for_questions,
+)
+from groundling.envs.rooms.imagining import chances_of_numbers, draw_number, imagine, named_unsensed
+from groundling.envs.rooms.judging import know, where_objects_may_stand
+from groundling.envs.rooms.layout import built
+from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.questions import (
+    chances_of_answers,
+    language_in,
+    sample_questions,
     tally_answers,
-    unsensed_places,
+    values_in,
 )
-from groundling.envs.rooms.rng import below, mix
+from groundling.envs.rooms.rng import mix
 from groundling.envs.rooms.rules import absent_kinds
-from groundling.envs.rooms.wording import ATTRIBUTE, NEAR, SHAPE, TYPES, Language, language_of
-from groundling.envs.rooms.world import (
-    COLUMN,
-    NEVER,
-    OBJECT_COLOUR,
-    OBJECT_SHAPE,
-    ROW,
-    World,
-)
+from groundling.envs.rooms.wording import FORMS, Form, Language
+from groundling.envs.rooms.world import NEVER, World
 from groundling.envs.vocabulary import PADDING
 
 PRIOR_ROOMS = 20_000
@@ -80,7 +75,7 @@ def guess(
     ratio[frequent] = posterior[frequent] / prior[frequent]
     best = ratio == ratio.max(axis=1, keepdims=True)
     chosen = np.where(best, generator.random(best.shape), -1).argmax(axis=1)
-    guesses[unsettled] = _language(options).answers[questions.type, chosen]
+    guesses[unsettled] = language_in(options).answers[questions.type, chosen]
     return guesses
 
 
@@ -98,14 +93,16 @@ def posteriors(
 
     Raises ValueError if these rooms could not have been asked one of the questions.
     """
-    _check(questions, world, _language(options))
-    weights = np.zeros((len(questions), _language(options).answers.shape[1]))
+    _check(questions, world, language_in(options))
+    weights = np.zeros((len(questions), language_in(options).answers.shape[1]))
     _weigh_answers(
         world,
         np.ascontiguousarray(questions.world),
-        _TYPES[questions.type],
+        FORMS[questions.type],
         np.ascontiguousarray(questions.arguments),
+        values_in(options),
         absent_kinds(options),
+        (options.fewest_objects, options.most_objects_drawn),
         samples,
         int(generator.integers(2**63)),
         weights,
@@ -128,19 +125,11 @@ def answer_priors(options: RoomsOptions) -> NDArray[np.float64]:
     world.seen_at[generator.random(world.seen_at.shape) < share] = 0
     questions = sample_questions(world, options, generator)
     questions = questions[~questions.answerable]
-    words = _language(options).answers
+    words = language_in(options).answers
     counts = (words != PADDING).astype(np.float64)  # one each, or a type never met would have none
     np.add.at(counts, questions.type, words[questions.type] == questions.answer[:, None])
     priors: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
     return priors
-
-
-_TYPES = np.array([(question_type.family, question_type.asked) for question_type in TYPES])
-"""[types, 2]: family and the property that the first argument names."""
-
-
-def _language(options: RoomsOptions) -> Language:
-    return language_of(options.shape_names, options.colour_names)
 
 
 def _check(questions: Questions, world: World, language: Language) -> None:
@@ -156,108 +145,40 @@ def _check(questions: Questions, world: World, language: Language) -> None:
 def _weigh_answers(
     world: World,
     rooms: NDArray[np.int64],
-    types: NDArray[np.int64],
+    forms: NDArray[np.int64],
     arguments: NDArray[np.int64],
+    values: NDArray[np.int64],
     absent: NDArray[np.bool_],
+    numbers: tuple[int, int],
     samples: int,
     seed: int,
     weights: NDArray[np.float64],
 ) -> None:
     """Add to `weights` [N, codes] what `samples` consistent worlds say to each question.
 
-    Rooms [N], types (family and asked property) [N, 2] and arguments [N, 2] are the questions'.
-    Every room and type has a random stream of its own.
+    Rooms [N], forms [N, 3] and arguments [N, 2] are the questions'; `numbers` are the fewest and
+    the most objects of a room. Every room, family and named property has a random stream of its
+    own.
     """
-    candidates = space_for_questions(max(absent.shape), world.objects.shape[1])
-    for number in range(len(rooms)):
-        room, family, asked = rooms[number], types[number, 0], types[number, 1]
-        objects = world.objects[room, : world.object_count[room]].copy()
-        ages = ages_of(objects, world.seen_at[room], world.elapsed[room])
-        hidden = np.flatnonzero(ages == NEVER)
-        places = unsensed_places(world.cells[room], world.seen_at[room])
-        named = _named_unsensed(family, asked, arguments[number], objects[ages != NEVER])
-        state = mix(mix(mix(seed, room), family), asked)
+    candidates = space_for_questions(values, numbers[1])
+    for turn in range(len(rooms)):
+        room, form = rooms[turn], Form(forms[turn, 0], forms[turn, 1], forms[turn, 2])
+        present = world.objects[room, : world.object_count[room]]
+        cells, seen_at = world.cells[room], world.seen_at[room]
+        known = know(cells, seen_at, present, world.elapsed[room], numbers[1])
+        sensed = read_contents(present[known.ages != NEVER], values)
+        named = named_unsensed(form, arguments[turn], sensed)
+        places = int(np.sum(where_objects_may_stand(cells)))
+        chances = chances_of_numbers(len(sensed.objects), known, numbers[0], places, named)
+        state = mix(mix(mix(seed, room), form.family), form.asked)
         for _ in range(samples):
-            state = _imagine(objects, hidden, places, named, absent, state)
-            found = _list_about(objects, family, asked, absent, candidates)
-            answer, weight = _weigh(candidates[:found], family, arguments[number])
-            weights[number, answer] += weight
-
-
-@numba.njit(cache=True)
-def _named_unsensed(
-    family: int, asked: int, arguments: NDArray[np.int64], sensed: NDArray[np.uint8]
-) -> tuple[int, int]:
-    """Give the property, and its value, of an object that the question says exists once.
-
-    If it was sensed, or the question says nothing of the sort: UNUSED twice.
-    """
-    if family == ATTRIBUTE:
-        name, value = asked, arguments[0]
-    elif family == NEAR:
-        name, value = SHAPE, arguments[1]
-    else:
-        return UNUSED, UNUSED
-    for item in range(len(sensed)):
-        if sensed[item, OBJECT_SHAPE if name == SHAPE else OBJECT_COLOUR] == value:
-            return UNUSED, UNUSED
-    return name, value
-
-
-@numba.njit(cache=True)
-def _imagine(
-    objects: NDArray[np.uint8],
-    hidden: NDArray[np.int64],
-    places: NDArray[np.int64],
-    named: tuple[int, int],
-    absent: NDArray[np.bool_],
-    state: np.uint64,
-) -> np.uint64:
-    """Put the hidden ones of the objects on any places and make them any kind, in place.
-
-    The first of them is made the named one, if there is one: worlds without it would not draw the
-    question, so that few of many samples would count. All worlds in which it exists once become
-    more frequent by the same factor; that it exists once is left to chance.
-    """
-    for turn in range(len(hidden)):
-        item = hidden[turn]
-        other, state = below(state, len(places) - turn)
-        for axis in (ROW, COLUMN):
-            place = places[turn + other, axis]
-            places[turn + other, axis] = places[turn, axis]
-            places[turn, axis] = objects[item, axis] = place
-        shape, colour, state = draw_kind(absent, state)
-        if turn == 0 and named[0] != UNUSED:
-            shape, colour, state = _draw_named(named, absent, state)
-        objects[item, OBJECT_SHAPE] = shape
-        objects[item, OBJECT_COLOUR] = colour
-    return state
-
-
-@numba.njit(cache=True)
-def _draw_named(
-    named: tuple[int, int], absent: NDArray[np.bool_], state: np.uint64
-) -> tuple[np.int64, np.int64, np.uint64]:
-    """Draw a shape and a colour, uniform among the combinations that the options allow and that
-    have the named property."""
-    shape, colour, state = draw_kind(absent, state)
-    while (shape if named[0] == SHAPE else colour) != named[1]:
-        shape, colour, state = draw_kind(absent, state)
-    return shape, colour, state
-
-
-@numba.njit(cache=True)
-def _list_about(
-    objects: NDArray[np.uint8],
-    family: int,
-    asked: int,
-    absent: NDArray[np.bool_],
-    candidates: NDArray[np.int64],
-) -> int:
-    """`list_questions` for objects alone."""
-    shapes, colours = absent.shape
-    kinds, totals = read_kinds(objects, max(shapes, colours))
-    return list_questions(family, asked, objects, kinds, totals, shapes, colours, candidates)
+            unsensed, state = draw_number(chances, state)
+            objects, state = imagine(
+                sensed.objects, unsensed, known.places, named, values, absent, state
+            )
+            found = list_questions(form, read_contents(objects, values), values, candidates)
+            answer, weight = _weigh(candidates[:found], form.family, arguments[turn])
+            weights[turn, answer] += weight
 
 
 @numba.njit(cache=True)

@@ -1,27 +1,12 @@
-"""The nine types of question about a room (Das et al. 2020, section 4), their answers, and whether
-what the agent has sensed settles them.
+"""Questions about rooms (after Das et al. 2020, section 4), drawn so that nothing is gained by
+reading questions alone.
 
-Two stages keep a learner that reads only questions from gaining by them: first an answer is drawn
-among those that the room can give, then, uniformly, a question of the room with this answer. Yes
-and no are wanted equally often, and a room that cannot give the wanted one is not asked. The shares
-of the other answers still differ over many rooms; `groundling.envs.questions.balance` levels them.
-
-Answerable means: the same answer in all worlds that agree with the cells sensed so far, hold the
-same number of objects, and make the question's own presupposition true ("the key" exists and is
-one). Such a world is any way to put the unsensed objects, of any shape and colour, into unsensed
-cells that are no wall. From this follows, type by type,
-
-- attribute: the referent was sensed. Otherwise its property may be anything.
-- existence: an instance was sensed, or every object was.
-- count: every object was sensed. Otherwise an unsensed one may be of this kind or another.
-- comparison: no choice of kinds for the unsensed objects can turn the lead around. This may be so
-  before all of them were sensed.
-- near: referent and landmark were sensed; a second candidate in an unsensed cell is ruled out by
-  the presupposition. Rarely the referent alone is enough: when every cell left for the landmark
-  gives the same answer, for instance because it is the last object to be found.
-
-Types whose answer the preset gives away are not asked: a property must have two values, and near
-questions need three shapes, since what stands beside the only ball is never a ball.
+Two stages see to that: first an answer is drawn among those that the room can give, then,
+uniformly, a question of the room with this answer (`candidates.py`). Yes and no are wanted equally
+often, and a room that cannot give the wanted one is not asked. The shares of the other answers
+still differ over many rooms; `groundling.envs.questions.balance` levels them. Whether what the
+agent has sensed settles a question is judged afterwards (`judging.py`); it has no say in the
+choice.
 """
 
 from typing import Protocol
@@ -30,36 +15,35 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from groundling.envs.questions import NOT_SEEN, UNUSED, Questions
+from groundling.envs.questions import UNUSED, Questions
+from groundling.envs.rooms.candidates import (
+    ANSWER,
+    FIRST,
+    LANDMARK,
+    REFERENT,
+    SECOND,
+    list_questions,
+    read_contents,
+    space_for_questions,
+)
 from groundling.envs.rooms.combinations import held_out
-from groundling.envs.rooms.near import is_near
+from groundling.envs.rooms.judging import ANSWERABLE, ASKED, STEPS, judge, know
 from groundling.envs.rooms.rng import below, mix
 from groundling.envs.rooms.wording import (
-    ATTRIBUTE,
-    COLOUR,
     COMPARISON,
-    COUNT,
     EXISTENCE,
-    NEAR,
-    SHAPE,
-    TYPES,
+    FORMS,
+    Form,
+    Language,
     language_of,
+    values_of,
 )
-from groundling.envs.rooms.world import (
-    COLUMN,
-    NEVER,
-    OBJECT_COLOUR,
-    OBJECT_SHAPE,
-    ROW,
-    WALL,
-    WHAT,
-    World,
-)
+from groundling.envs.rooms.world import OBJECT_COLOUR, OBJECT_SHAPE, World
 from groundling.envs.vocabulary import NUMBERS
 
 
 class Preset(Protocol):
-    """What must be known of a room's options to put its questions into words."""
+    """What must be known of a room's options to ask about it."""
 
     @property
     def shape_names(self) -> tuple[str, ...]:
@@ -69,13 +53,22 @@ class Preset(Protocol):
     def colour_names(self) -> tuple[str, ...]:
         """The words of the preset's colours, in the order of their codes."""
 
+    @property
+    def size_names(self) -> tuple[str, ...]:
+        """The words of the preset's sizes, in the order of their codes."""
+
+    @property
+    def most_objects_drawn(self) -> int:
+        """The largest number of objects that a room may hold."""
+
 
 def sample_questions(world: World, options: Preset, generator: np.random.Generator) -> Questions:
     """Draw one question of every type about every room, where the room admits one of this type.
 
-    `world` holds B rooms. The result has at most 9 B questions, ordered by room and then by type;
-    their arguments are codes of shapes and colours, counted from 0. One number is taken from
-    `generator`, and what is asked of a room depends on it, the room and its index in the batch.
+    `world` holds B rooms. The result has at most 14 B questions, ordered by room and then by type.
+    Their arguments are codes, counted from 0, of shapes, colours or sizes; of what is named with
+    its size shape × sizes + size, or colour × sizes + size. One number is taken from `generator`,
+    and what is asked of a room depends on it, the room and its index in the batch.
 
     Raises ValueError if a room may hold more objects than there are number words.
     """
@@ -90,9 +83,9 @@ def sample_questions(world: World, options: Preset, generator: np.random.Generat
         world.objects,
         world.object_count,
         world.elapsed,
-        np.array([(question_type.family, question_type.asked) for question_type in TYPES]),
-        len(options.shape_names),
-        len(options.colour_names),
+        FORMS,
+        values_in(options),
+        options.most_objects_drawn,
         int(generator.integers(2**63)),
     )
     rooms, types = np.nonzero(drawn[:, :, ASKED])
@@ -108,7 +101,7 @@ def as_questions(
 ) -> Questions:
     """Put judged questions into words: of rooms [N] and types [N], as rows [N, 8] (columns ANSWER
     to STEPS)."""
-    language = language_of(tuple(options.shape_names), tuple(options.colour_names))
+    language = language_in(options)
     arguments = drawn[:, [FIRST, SECOND]]
     return Questions(
         world=rooms,
@@ -121,6 +114,18 @@ def as_questions(
         held_out=_about_held_out(world, options, rooms, drawn[:, [REFERENT, LANDMARK]]),
         elapsed=world.elapsed[rooms].astype(np.int64),
     )
+
+
+def language_in(options: Preset) -> Language:
+    """Give every question and every answer of rooms with these options."""
+    return language_of(
+        tuple(options.shape_names), tuple(options.colour_names), tuple(options.size_names)
+    )
+
+
+def values_in(options: Preset) -> NDArray[np.int64]:
+    """Give [5] how many values each property has in rooms with these options."""
+    return values_of(options.shape_names, options.colour_names, options.size_names)
 
 
 def _about_held_out(
@@ -138,9 +143,6 @@ def _about_held_out(
 YES_OR_NO = (EXISTENCE, COMPARISON)
 """The families whose questions are answered by no or yes."""
 
-# Columns of what `_draw_questions` gives, and (the first five) of a room's candidate questions.
-ANSWER, FIRST, SECOND, REFERENT, LANDMARK, ASKED, ANSWERABLE, STEPS = range(8)
-
 
 @numba.njit(cache=True)
 def _draw_questions(
@@ -149,213 +151,29 @@ def _draw_questions(
     objects: NDArray[np.uint8],
     object_count: NDArray[np.uint8],
     elapsed: NDArray[np.int16],
-    types: NDArray[np.int64],
-    shapes: int,
-    colours: int,
+    forms: NDArray[np.int64],
+    values: NDArray[np.int64],
+    most_objects: int,
     seed: int,
 ) -> NDArray[np.int64]:
-    """Draw a question of each (family, asked property) in `types` about each room: [B, types, 8].
+    """Draw a question of each of the `forms` [types, 3] about each room: [B, types, 8].
 
     Every room and type has a random stream of its own.
     """
-    drawn = np.zeros((len(cells), len(types), 8), np.int64)
-    values = max(shapes, colours)
+    drawn = np.zeros((len(cells), len(forms), 8), np.int64)
     candidates = space_for_questions(values, objects.shape[1])
     for room in range(len(cells)):
         present = objects[room, : object_count[room]]
-        kinds, totals = read_kinds(present, values)
-        ages = ages_of(present, seen_at[room], elapsed[room])
-        for number in range(len(types)):
-            family, asked = types[number, 0], types[number, 1]
-            found = list_questions(
-                family, asked, present, kinds, totals, shapes, colours, candidates
-            )
+        contents = read_contents(present, values)
+        known = know(cells[room], seen_at[room], present, elapsed[room], most_objects)
+        for number in range(len(forms)):
+            form = Form(forms[number, 0], forms[number, 1], forms[number, 2])
+            found = list_questions(form, contents, values, candidates)
             state = mix(mix(seed, room), number)
-            chosen = _choose(candidates[:found, ANSWER], family, state)
-            if chosen < 0:
-                continue
-            drawn[room, number] = judge(
-                family, asked, candidates[chosen], cells[room], seen_at[room], present, kinds, ages
-            )
+            chosen = _choose(candidates[:found, ANSWER], form.family, state)
+            if chosen >= 0:
+                drawn[room, number] = judge(form, candidates[chosen], contents, known)
     return drawn
-
-
-@numba.njit(cache=True)
-def judge(
-    family: int,
-    asked: int,
-    question: NDArray[np.int64],
-    cells: NDArray[np.uint8],
-    seen_at: NDArray[np.int16],
-    objects: NDArray[np.uint8],
-    kinds: NDArray[np.int64],
-    ages: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """Give a candidate question of one room, judged: the columns ANSWER to STEPS."""
-    answerable, steps = _judge(family, asked, question, cells, seen_at, objects, kinds, ages)
-    judged = np.empty(8, np.int64)
-    judged[:5] = question
-    judged[ASKED] = True
-    judged[ANSWERABLE] = answerable
-    judged[STEPS] = steps if answerable else NOT_SEEN
-    return judged
-
-
-@numba.njit(cache=True)
-def space_for_questions(values: int, objects: int) -> NDArray[np.int64]:
-    """Give scratch space [_, 5] for all questions of one type that one room admits."""
-    return np.empty((max(values * values, objects * objects), 5), np.int64)
-
-
-@numba.njit(cache=True)
-def read_kinds(
-    objects: NDArray[np.uint8], values: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give each object's kinds [2, N] and how many there are of each kind [2, values]."""
-    kinds = np.empty((2, len(objects)), np.int64)
-    totals = np.zeros((2, values), np.int64)
-    for item in range(len(objects)):
-        kinds[SHAPE, item] = objects[item, OBJECT_SHAPE]
-        kinds[COLOUR, item] = objects[item, OBJECT_COLOUR]
-        totals[SHAPE, kinds[SHAPE, item]] += 1
-        totals[COLOUR, kinds[COLOUR, item]] += 1
-    return kinds, totals
-
-
-@numba.njit(cache=True)
-def ages_of(
-    objects: NDArray[np.uint8], seen_at: NDArray[np.int16], elapsed: int
-) -> NDArray[np.int64]:
-    """Give each object's age [N]: the steps since it was sensed, or NEVER."""
-    ages = np.empty(len(objects), np.int64)
-    for item in range(len(objects)):
-        last = seen_at[objects[item, ROW], objects[item, COLUMN]]
-        ages[item] = NEVER if last == NEVER else elapsed - last
-    return ages
-
-
-@numba.njit(cache=True)
-def unsensed_places(cells: NDArray[np.uint8], seen_at: NDArray[np.int16]) -> NDArray[np.int64]:
-    """Give the cells [P, 2] where an unsensed object may stand, as rows and columns."""
-    return np.argwhere((cells[:, :, WHAT] != WALL) & (seen_at == NEVER))
-
-
-@numba.njit(cache=True)
-def list_questions(
-    family: int,
-    asked: int,
-    objects: NDArray[np.uint8],
-    kinds: NDArray[np.int64],
-    totals: NDArray[np.int64],
-    shapes: int,
-    colours: int,
-    candidates: NDArray[np.int64],
-) -> int:
-    """List all unambiguous questions of a type about one room and give their number.
-
-    `kinds` and `totals` are what `read_kinds` gives. The rows of `candidates` that are filled have
-    the columns ANSWER to LANDMARK.
-    """
-    values = shapes if asked == SHAPE else colours
-    others = colours if asked == SHAPE else shapes
-    if family == ATTRIBUTE and others > 1:
-        return _list_attributes(asked, kinds, totals, candidates)
-    if family == NEAR and shapes > 2 and colours > 1:
-        return _list_neighbours(asked, objects, kinds, totals, candidates)
-    if family == COMPARISON and values > 1:
-        return _list_comparisons(totals[asked, :values], candidates)
-    if family in (EXISTENCE, COUNT) and values > 1:
-        for value in range(values):
-            total = totals[asked, value]
-            answer = total if family == COUNT else min(total, 1)
-            _write(candidates[value], answer, value, UNUSED, UNUSED, UNUSED)
-        return values
-    return 0
-
-
-@numba.njit(cache=True)
-def _write(
-    candidate: NDArray[np.int64], answer: int, first: int, second: int, referent: int, landmark: int
-) -> None:
-    """Fill one candidate question: answer, two arguments, and the objects it speaks of."""
-    candidate[ANSWER] = answer
-    candidate[FIRST] = first
-    candidate[SECOND] = second
-    candidate[REFERENT] = referent
-    candidate[LANDMARK] = landmark
-
-
-@numba.njit(cache=True)
-def _list_attributes(
-    asked: int,
-    kinds: NDArray[np.int64],
-    totals: NDArray[np.int64],
-    candidates: NDArray[np.int64],
-) -> int:
-    """List "what is the colour of the key ?" for every object that is the only one of its kind."""
-    found = 0
-    for item in range(kinds.shape[1]):
-        value = kinds[asked, item]
-        if totals[asked, value] == 1:
-            _write(candidates[found], kinds[1 - asked, item], value, UNUSED, item, UNUSED)
-            found += 1
-    return found
-
-
-@numba.njit(cache=True)
-def _list_comparisons(totals: NDArray[np.int64], candidates: NDArray[np.int64]) -> int:
-    """List "are there more key than ball objects ?" for every two kinds; a tie is a no."""
-    found = 0
-    for first in range(len(totals)):
-        for second in range(len(totals)):
-            if first != second:
-                more = 1 if totals[first] > totals[second] else 0
-                _write(candidates[found], more, first, second, UNUSED, UNUSED)
-                found += 1
-    return found
-
-
-@numba.njit(cache=True)
-def _list_neighbours(
-    asked: int,
-    objects: NDArray[np.uint8],
-    kinds: NDArray[np.int64],
-    totals: NDArray[np.int64],
-    candidates: NDArray[np.int64],
-) -> int:
-    """List "what is the colour of the key near the ball ?" for every landmark that is the only one
-    of its shape and has exactly one object of the asked kind near it, itself not counted."""
-    found = 0
-    for landmark in range(len(objects)):
-        if totals[SHAPE, kinds[SHAPE, landmark]] != 1:
-            continue
-        row, column = objects[landmark, ROW], objects[landmark, COLUMN]
-        for referent in range(len(objects)):
-            if referent == landmark or not is_near(objects[referent], row, column):
-                continue
-            value = kinds[asked, referent]
-            if _count_near(objects, kinds[asked], value, row, column, landmark) == 1:
-                answer, second = kinds[1 - asked, referent], kinds[SHAPE, landmark]
-                _write(candidates[found], answer, value, second, referent, landmark)
-                found += 1
-    return found
-
-
-@numba.njit(cache=True)
-def _count_near(
-    objects: NDArray[np.uint8],
-    kinds: NDArray[np.int64],
-    value: int,
-    row: int,
-    column: int,
-    landmark: int,
-) -> int:
-    """Count the objects of a kind near a cell, without the landmark."""
-    count = 0
-    for item in range(len(objects)):
-        if item != landmark and kinds[item] == value and is_near(objects[item], row, column):
-            count += 1
-    return count
 
 
 @numba.njit(cache=True)
@@ -399,106 +217,3 @@ def chances_of_answers(tally: NDArray[np.int64], family: int) -> NDArray[np.floa
     """Give the chance that `_choose` draws a question with each answer, by its code."""
     possible = tally > 0
     return possible / 2 if family in YES_OR_NO else possible / possible.sum()
-
-
-@numba.njit(cache=True)
-def _judge(
-    family: int,
-    asked: int,
-    question: NDArray[np.int64],
-    cells: NDArray[np.uint8],
-    seen_at: NDArray[np.int16],
-    objects: NDArray[np.uint8],
-    kinds: NDArray[np.int64],
-    ages: NDArray[np.int64],
-) -> tuple[bool, int]:
-    """Decide whether a question is answerable and, if so, give its steps since seen.
-
-    These are the age of the stalest object that the answer rests on; of the freshest where one
-    instance is enough; of the sensed ones where a comparison is decided before all were sensed; of
-    the referent alone where the landmark's place was deduced.
-    """
-    if family == ATTRIBUTE:
-        age = ages[question[REFERENT]]
-        return age != NEVER, age
-    if family == NEAR:
-        return _judge_near(asked, question, cells, seen_at, objects, kinds, ages)
-    unsensed = np.sum(ages == NEVER)
-    first, freshest, stalest = _sensed(kinds[asked], ages, question[FIRST])
-    if family == EXISTENCE:
-        return first > 0 or unsensed == 0, freshest
-    if family == COUNT:
-        return unsensed == 0, stalest
-    second, _, stalest_second = _sensed(kinds[asked], ages, question[SECOND])
-    decided = first - second > unsensed or first + unsensed <= second
-    return decided, max(stalest, stalest_second)
-
-
-@numba.njit(cache=True)
-def _sensed(kinds: NDArray[np.int64], ages: NDArray[np.int64], value: int) -> tuple[int, int, int]:
-    """Count the sensed objects of a kind; give the age of the freshest and of the stalest."""
-    count, freshest, stalest = 0, NOT_SEEN, NOT_SEEN
-    for item in range(len(ages)):
-        if kinds[item] == value and ages[item] != NEVER:
-            freshest = ages[item] if count == 0 else min(freshest, ages[item])
-            stalest = max(stalest, ages[item])
-            count += 1
-    return count, freshest, stalest
-
-
-@numba.njit(cache=True)
-def _judge_near(
-    asked: int,
-    question: NDArray[np.int64],
-    cells: NDArray[np.uint8],
-    seen_at: NDArray[np.int16],
-    objects: NDArray[np.uint8],
-    kinds: NDArray[np.int64],
-    ages: NDArray[np.int64],
-) -> tuple[bool, int]:
-    """`_judge` for near questions. The deduction takes the walls as known."""
-    referent_age, landmark_age = ages[question[REFERENT]], ages[question[LANDMARK]]
-    if referent_age == NEVER:
-        return False, NOT_SEEN
-    if landmark_age != NEVER:
-        return True, max(referent_age, landmark_age)
-    places = unsensed_places(cells, seen_at)
-    sensed = np.flatnonzero(ages != NEVER)
-    for place in range(len(places)):
-        if not _agrees(
-            place, asked, question, places, objects[sensed], kinds[:, sensed], len(ages)
-        ):
-            return False, NOT_SEEN
-    return True, referent_age
-
-
-@numba.njit(cache=True)
-def _agrees(
-    landmark: int,
-    asked: int,
-    question: NDArray[np.int64],
-    places: NDArray[np.int64],
-    sensed: NDArray[np.uint8],
-    kinds: NDArray[np.int64],
-    object_count: int,
-) -> bool:
-    """Would an unsensed landmark in place number `landmark` allow only the true answer?
-
-    With one sensed candidate near that place, its property is the answer. With more the
-    presupposition fails. With none, the referent is an unsensed object too, which may have any
-    property, provided that there is one and that it has a place nearby.
-    """
-    row, column = places[landmark, ROW], places[landmark, COLUMN]
-    candidates, agreeing = 0, 0
-    for item in range(len(sensed)):
-        if kinds[asked, item] == question[FIRST] and is_near(sensed[item], row, column):
-            candidates += 1
-            agreeing += kinds[1 - asked, item] == question[ANSWER]
-    if candidates > 0:
-        return candidates > 1 or agreeing == 1
-    if object_count - len(sensed) < 2:
-        return True
-    for place in range(len(places)):
-        if place != landmark and is_near(places[place], row, column):
-            return False
-    return True

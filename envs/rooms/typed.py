@@ -6,18 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundling.envs.questions import QUESTION_LENGTH, UNUSED, Questions, tokens_of
-from groundling.envs.rooms.questions import (
+from groundling.envs.rooms.candidates import (
     FIRST,
     SECOND,
-    Preset,
-    ages_of,
-    as_questions,
-    judge,
     list_questions,
-    read_kinds,
+    read_contents,
     space_for_questions,
 )
-from groundling.envs.rooms.wording import COMPARISON, NEAR, TYPES, language_of
+from groundling.envs.rooms.judging import judge, know
+from groundling.envs.rooms.questions import Preset, as_questions, language_in, values_in
+from groundling.envs.rooms.wording import COMPARISON, NEAR, TYPES
 from groundling.envs.rooms.world import World
 from groundling.envs.vocabulary import VOCABULARY
 
@@ -43,14 +41,14 @@ def typed_question(world: World, options: Preset, text: str) -> Questions:
 
 def _meaning(options: Preset, text: str) -> tuple[int, int, int]:
     """Give the type of a question in words and its two arguments."""
-    known = language_of(tuple(options.shape_names), tuple(options.colour_names)).tokens
+    known = language_in(options).tokens
     meant = np.argwhere((known == tokens_of(text)).all(axis=-1) & known.any(axis=-1))
     if not len(meant):
         texts = [VOCABULARY.decode(one) for one in known.reshape(-1, QUESTION_LENGTH) if one.any()]
         nearest = get_close_matches(text.lower(), texts, n=1, cutoff=0.0)[0]
         raise ValueError(f"{text!r} is no question of these rooms; the nearest is {nearest!r}")
     number, first, second = (int(index) for index in meant[0])
-    takes_two = TYPES[number].family in (COMPARISON, NEAR)
+    takes_two = TYPES[number].form.family in (COMPARISON, NEAR)
     return number, first, second if takes_two else UNUSED
 
 
@@ -58,16 +56,14 @@ def _judged(
     world: World, room: int, options: Preset, number: int, first: int, second: int
 ) -> list[NDArray[np.int64]]:
     """Give the question as one room admits it, judged: one row of it or none."""
-    shapes, colours = len(options.shape_names), len(options.colour_names)
-    family, asked = TYPES[number].family, TYPES[number].asked
+    form, values, most_objects = TYPES[number].form, values_in(options), options.most_objects_drawn
     present = world.objects[room, : world.object_count[room]]
-    kinds, totals = read_kinds(present, max(shapes, colours))
-    candidates = space_for_questions(max(shapes, colours), world.objects.shape[1])
-    found = list_questions(family, asked, present, kinds, totals, shapes, colours, candidates)
-    cells, seen_at = world.cells[room], world.seen_at[room]
-    ages = ages_of(present, seen_at, world.elapsed[room])
+    contents = read_contents(present, values)
+    known = know(world.cells[room], world.seen_at[room], present, world.elapsed[room], most_objects)
+    candidates = space_for_questions(values, world.objects.shape[1])
+    found = list_questions(form, contents, values, candidates)
     return [
-        judge(family, asked, one, cells, seen_at, present, kinds, ages)
+        judge(form, one, contents, known)
         for one in candidates[:found]
         if one[FIRST] == first and one[SECOND] == second
     ]

@@ -10,8 +10,12 @@ from itertools import combinations, permutations, product
 
 import numpy as np
 
-from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, NEVER, SIZE, WALL, WHAT
+from groundling.envs.rooms.world import COLOUR, DOORWAY, FIRST_SHAPE, FLOOR, NEVER, SIZE, WALL, WHAT
 from groundling.envs.vocabulary import NUMBERS
+
+HERE_AND_BESIDE = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
+
+KIND = r"(?:small |large )?\w+"
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Thing:
     column: int
     shape: str
     colour: str
+    size: str
 
 
 def read_things(world, room, preset):
@@ -27,11 +32,15 @@ def read_things(world, room, preset):
     things = []
     for row, column in np.argwhere(world.cells[room, :, :, WHAT] >= FIRST_SHAPE):
         cell = world.cells[room, row, column].astype(int)
-        assert cell[SIZE] in (1, 2)
         shape = preset.shape_names[cell[WHAT] - FIRST_SHAPE]
-        thing = Thing(int(row), int(column), shape, preset.colour_names[cell[COLOUR] - 1])
+        colour, size = preset.colour_names[cell[COLOUR] - 1], preset.size_names[cell[SIZE] - 1]
+        thing = Thing(int(row), int(column), shape, colour, size)
         things.append((thing, world.seen_at[room, row, column] != NEVER))
     return things
+
+
+def is_called(thing, words):
+    return set(words.split()) <= {thing.shape, thing.colour, thing.size}
 
 
 def near(one, other):
@@ -45,20 +54,20 @@ def the_only(things):
 def understand(text):
     """Turn a question into a function: objects → answer, None if its presupposition fails."""
 
-    def has(word):
-        return lambda thing: word in (thing.shape, thing.colour)
+    def has(words):
+        return lambda thing: is_called(thing, words)
 
-    def count(things, word):
-        return len(list(filter(has(word), things)))
+    def count(things, words):
+        return len(list(filter(has(words), things)))
 
-    def find(things, word, beside=None):
+    def find(things, words, beside=None):
         if beside is None:
-            return the_only(list(filter(has(word), things)))
+            return the_only(list(filter(has(words), things)))
         landmark = the_only(list(filter(has(beside), things)))
         if landmark is None:
             return None
         others = [thing for thing in things if thing is not landmark and near(thing, landmark)]
-        return the_only(list(filter(has(word), others)))
+        return the_only(list(filter(has(words), others)))
 
     def property_of(name, *words):
         def answer(things):
@@ -71,9 +80,10 @@ def understand(text):
         return lambda things: "yes" if holds(things) else "no"
 
     readings = [
-        (r"what is the colour of the (\w+) \?", lambda a: property_of("colour", a)),
-        (r"what shape is the (\w+) object \?", lambda a: property_of("shape", a)),
-        (r"is there a (\w+) \?", lambda a: yes_or_no(lambda things: count(things, a) > 0)),
+        (rf"what is the colour of the ({KIND}) \?", lambda a: property_of("colour", a)),
+        (r"how large is the (\w+) \?", lambda a: property_of("size", a)),
+        (rf"what shape is the ({KIND}) object \?", lambda a: property_of("shape", a)),
+        (rf"is there a ({KIND}) \?", lambda a: yes_or_no(lambda things: count(things, a) > 0)),
         (
             r"how many (\w+) objects are there \?",
             lambda a: lambda things: NUMBERS[count(things, a)],
@@ -98,12 +108,13 @@ def understand(text):
 
 def spoken_of(text, things):
     """Give the objects that a question names as the only ones of their kind."""
-    pattern = r"what (?:is the colour of|shape is) the (\w+)(?: object)?(?: near the (\w+))? \?"
+    asks = "what is the colour of|what shape is|how large is"
+    pattern = rf"(?:{asks}) the ({KIND})(?: object)?(?: near the (\w+))? \?"
     match = re.fullmatch(pattern, text)
     if match is None:
         return []
-    word, beside = match.groups()
-    having = [thing for thing in things if word in (thing.shape, thing.colour)]
+    words, beside = match.groups()
+    having = [thing for thing in things if is_called(thing, words)]
     if beside is None:
         return [the_only(having)]
     landmark = the_only([thing for thing in things if thing.shape == beside])
@@ -111,19 +122,36 @@ def spoken_of(text, things):
     return [the_only(beside_it), landmark]
 
 
+def places_of(world, room):
+    """List the cells of a room where objects may stand, as rows and columns."""
+    what, mark = world.cells[room, :, :, WHAT], world.cells[room, :, :, SIZE]
+
+    def is_doorway(row, column):
+        return what[row, column] in (FLOOR, WALL) and mark[row, column] == DOORWAY
+
+    return [
+        (row, column)
+        for row, column in np.argwhere(what != WALL).tolist()
+        if not any(is_doorway(row + down, column + right) for down, right in HERE_AND_BESIDE)
+    ]
+
+
 def consistent_worlds(world, room, preset):
     """Yield every list of objects that the agent could still take its room to hold."""
-    things = read_things(world, room, preset)
-    sensed = [thing for thing, was_sensed in things if was_sensed]
-    places = np.argwhere(
-        (world.cells[room, :, :, WHAT] != WALL) & (world.seen_at[room] == NEVER)
-    ).tolist()
-    kinds = list(product(preset.shape_names, preset.colour_names))
-    hidden = len(things) - len(sensed)
-    for chosen in combinations(places, hidden):
-        for assigned in product(kinds, repeat=hidden):
-            unsensed = [Thing(*place, *kind) for place, kind in zip(chosen, assigned, strict=True)]
-            yield sensed + unsensed
+    sensed = [thing for thing, was_sensed in read_things(world, room, preset) if was_sensed]
+    seen_at = world.seen_at[room]
+    places = [place for place in places_of(world, room) if seen_at[place] == NEVER]
+    kinds = list(product(preset.shape_names, preset.colour_names, preset.size_names))
+    for number in range(preset.fewest_objects, preset.most_objects_drawn + 1):
+        hidden = number - len(sensed)
+        if hidden < 0:
+            continue
+        for chosen in combinations(places, hidden):
+            for assigned in product(kinds, repeat=hidden):
+                unsensed = [
+                    Thing(*place, *kind) for place, kind in zip(chosen, assigned, strict=True)
+                ]
+                yield sensed + unsensed
 
 
 def settled(text, worlds):
@@ -140,7 +168,7 @@ def settled(text, worlds):
 
 def every_text(preset):
     """Every question that can be put into words, sensible or not."""
-    shapes, colours = preset.shape_names, preset.colour_names
+    shapes, colours, sizes = preset.shape_names, preset.colour_names, preset.size_names
     for shape in shapes:
         yield from (f"what is the colour of the {shape} ?", f"is there a {shape} ?")
     for colour in colours:
@@ -153,3 +181,17 @@ def every_text(preset):
         yield f"what is the colour of the {shape} near the {landmark} ?"
     for colour, landmark in product(colours, shapes):
         yield f"what shape is the {colour} object near the {landmark} ?"
+    if len(sizes) == 2:
+        yield from every_text_with_sizes(shapes, colours, sizes)
+
+
+def every_text_with_sizes(shapes, colours, sizes):
+    for shape in shapes:
+        yield f"how large is the {shape} ?"
+    for size, shape in product(sizes, shapes):
+        yield f"what is the colour of the {size} {shape} ?"
+        yield f"is there a {size} {shape} ?"
+    for size, colour in product(sizes, colours):
+        yield f"what shape is the {size} {colour} object ?"
+    for size in sizes:
+        yield f"how many {size} objects are there ?"

@@ -9,14 +9,14 @@ from groundling.envs.rooms.questions import sample_questions
 from groundling.envs.rooms.typed import typed_question
 from groundling.envs.rooms.vector import RoomsVectorEnv
 
-from .test_questions import make_preset, make_room, make_world
+from .handmade import make_preset, make_room, make_world
 
-PRESET = make_preset(4, 3)
+PRESET = make_preset(4, 3, (4, 6), sizes=2)
 
 
 def test_a_typed_question_is_judged_like_a_drawn_one() -> None:
     generator = np.random.default_rng(0)
-    world = make_world(generator, 40, 4, 4, 5, PRESET, walls=0.1)
+    world = make_world(generator, 60, 4, 4, PRESET, walls=0.1)
     asked = [sample_questions(world, PRESET, generator) for _ in range(3)]
     met = set()
     for drawn in asked:
@@ -28,19 +28,19 @@ def test_a_typed_question_is_judged_like_a_drawn_one() -> None:
             for name, values in vars(one).items():
                 np.testing.assert_array_equal(values, getattr(other, name), err_msg=name)
             met.add((int(drawn.type[position]), bool(drawn.answerable[position])))
-    assert len(met) == 18  # Every type, answerable and not.
+    assert len(met) == 28  # Every type, answerable and not.
 
 
 def test_what_is_not_the_only_one_is_not_asked_about() -> None:
     keys = [(2, 2, "key", "red", 0), (2, 4, "key", "green", 0), (4, 4, "ball", "red", None)]
-    world = make_room(keys, PRESET)
+    world = make_room(keys)
     assert len(typed_question(world, PRESET, "what is the colour of the key ?")) == 0
     assert len(typed_question(world, PRESET, "what is the colour of the ball ?")) == 1
     assert typed_question(world, PRESET, "how many red objects are there ?").answer_text(0) == "two"
 
 
 def test_small_slips_are_forgiven() -> None:
-    world = make_room([(2, 2, "key", "red", 3)], PRESET)
+    world = make_room([(2, 2, "key", "red", 3)])
     typed = typed_question(world, PRESET, "What is the colour of the key?")
     assert typed.answer_text(0) == "red"
     assert typed.steps_since_seen[0] == 3
@@ -56,7 +56,7 @@ def test_small_slips_are_forgiven() -> None:
     ],
 )
 def test_what_cannot_be_asked_is_told(text: str, expected: str) -> None:
-    world = make_room([(2, 2, "key", "red", 3)], PRESET)
+    world = make_room([(2, 2, "key", "red", 3)])
     with pytest.raises(ValueError, match=re.escape(expected)):
         typed_question(world, PRESET, text)
 
