@@ -16,6 +16,10 @@ from groundling.training.config import EnvironmentConfig
 
 Environment = VectorEnv[Any, Any, Any]
 
+MINIGRID = ("MiniGrid-", "BabyAI-")
+"""Ids that begin so are of the optional package minigrid."""
+MINIGRID_HOME = "groundling.envs.minigrid"
+
 
 def make_environment(
     config: EnvironmentConfig,
@@ -56,6 +60,8 @@ def _make(spec: EnvSpec, name: str, count: int, options: dict[str, Any]) -> Envi
 
     This is the one place that knows of other autoreset modes than SAME_STEP.
     """
+    if name.rpartition(":")[2].startswith(MINIGRID):
+        return importlib.import_module(MINIGRID_HOME).MinigridVectorEnv(name, count, options)
     if spec.vector_entry_point is not None:
         environment = gymnasium.make_vec(name, num_envs=count, **options)
         mode = environment.metadata.get("autoreset_mode")
@@ -81,6 +87,8 @@ def _spec(name: str) -> EnvSpec:
     try:
         if module:
             importlib.import_module(module)
+        if known.startswith(MINIGRID):
+            importlib.import_module(MINIGRID_HOME)
         return gymnasium.spec(known)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         near = difflib.get_close_matches(name, gymnasium.registry.keys(), n=1)
