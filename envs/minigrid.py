@@ -1,8 +1,8 @@
 """MiniGrid and BabyAI: the mission as an instruction, and worlds that can be asked about.
 
 What an agent is given of such a world: `view`, what MiniGrid calls the image; `direction`; and
-`instruction`, the mission as words of a closed vocabulary. It is read anew at every step, since some
-missions change within an episode.
+`instruction`, the mission as words of a closed vocabulary. It is read anew at every step, since
+missions may change within an episode.
 
 The wrapper also follows what the agent has sensed through that view, so that questions know what it
 can know (see `minigrid_questions`).
@@ -21,7 +21,6 @@ from scipy import ndimage
 
 from groundling.envs.errors import UserError
 from groundling.envs.minigrid_questions import (
-    COLOURS,
     KINDS,
     QUESTION_TYPES,
     VOCABULARY,
@@ -146,10 +145,9 @@ class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        # Loosely typed: minigrid is an optional package.
-        self._world: Any = env.unwrapped
+        self._world = cast(Any, env.unwrapped)  # minigrid, optional, shows no types
         self._mission: str | None = None
-        side = self._world.agent_view_size
+        side = int(self._world.agent_view_size)
         highest = [max(codes.values()) for codes in (OBJECT_TO_IDX, COLOR_TO_IDX, STATE_TO_IDX)]
         view = np.broadcast_to(np.array(highest, np.uint8), (side, side, 3))
         words = np.full(INSTRUCTION_LENGTH, len(VOCABULARY) - 1, np.uint8)

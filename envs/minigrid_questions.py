@@ -1,5 +1,5 @@
-"""Questions about MiniGrid and BabyAI worlds: their words, their answers, and whether what the agent
-has sensed settles them.
+"""Questions about MiniGrid and BabyAI worlds: their words, their answers, and whether what the
+agent has sensed settles them.
 
 A question is about the keys, balls, boxes and doors of the grid as it is now, and the one the agent
 carries, which is where the agent is. What a closed box holds is not there until the box is opened.
@@ -43,12 +43,14 @@ NEAR_DISTANCE = 2
 
 # What missions say beside the words of questions.
 _MISSION_WORDS = (
-    ", after and at avoid behind end fetch from front get goal hallway in lava left matching maze "
-    "must next on open opening pick put reach right room rooms square then traverse unlock up use "
-    "you your"
-).split()
-
-VOCABULARY = Vocabulary((*KINDS, *COLOURS, *NUMBERS, *ANSWERS, *TEMPLATE_WORDS, *_MISSION_WORDS))
+    ", "
+    "after and at avoid behind end fetch from front get goal hallway in lava left matching "
+    "maze must next on open opening pick put reach right room rooms square then traverse "
+    "unlock up use you your"
+)
+VOCABULARY = Vocabulary(
+    (*KINDS, *COLOURS, *NUMBERS, *ANSWERS, *TEMPLATE_WORDS, *_MISSION_WORDS.split())
+)
 """Every word of the missions of MiniGrid and BabyAI, and of the questions about their worlds."""
 
 
@@ -104,7 +106,7 @@ _PROPERTIES = {
 
 
 def _attributes(scene: Scene, named: str) -> Iterable[Candidate]:
-    """ "what is the colour of the key ?" for every thing that is the only one of its kind."""
+    """Give "what is the colour of the key ?" for every thing that is the only one of its kind."""
     values, template, wanted = _PROPERTIES[named]
     for number, value in enumerate(values):
         of_it = [thing for thing in scene.things if getattr(thing, named) == value]
@@ -115,7 +117,7 @@ def _attributes(scene: Scene, named: str) -> Iterable[Candidate]:
 
 
 def _existence(scene: Scene, kind: str) -> Iterable[Candidate]:
-    """ "is there a red key ?" for every colour."""
+    """Give "is there a red key ?" for every colour."""
     for colour in COLOURS:
         of_it = [thing for thing in scene.things if thing[:2] == (kind, colour)]
         judge = partial(_judge_existence, scene, of_it)
@@ -133,7 +135,7 @@ def _judge_existence(scene: Scene, instances: Sequence[Thing]) -> int | None:
 
 
 def _counts(scene: Scene, named: str, values: Sequence[str]) -> Iterable[Candidate]:
-    """ "how many red objects are there ?" for every value, as far as there are words for numbers."""
+    """Give "how many red objects are there ?" for every value, as far as there are number words."""
     for number, value in enumerate(values):
         of_it = [thing for thing in scene.things if getattr(thing, named) == value]
         if len(of_it) < len(NUMBERS):
@@ -149,8 +151,8 @@ def _judge_count(scene: Scene, counted: Sequence[Thing]) -> int | None:
 
 
 def _neighbours(scene: Scene, named: str) -> Iterable[Candidate]:
-    """ "what is the colour of the key near the red ball ?" for every landmark that is the only one of
-    its kind and colour and has exactly one thing of the named property near it, itself not counted.
+    """Give "what is the colour of the key near the red ball ?" for every landmark that is the only
+    one of its kind and colour and has exactly one thing of that kind near it, itself not counted.
     """
     values, template, wanted = _PROPERTIES[named]
     combinations = [thing[:2] for thing in scene.things]

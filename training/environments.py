@@ -18,7 +18,6 @@ Environment = VectorEnv[Any, Any, Any]
 
 MINIGRID = ("MiniGrid-", "BabyAI-")
 """Ids that begin so are of the optional package minigrid."""
-MINIGRID_HOME = "groundling.envs.minigrid"
 
 
 def make_environment(
@@ -61,7 +60,9 @@ def _make(spec: EnvSpec, name: str, count: int, options: dict[str, Any]) -> Envi
     This is the one place that knows of other autoreset modes than SAME_STEP.
     """
     if name.rpartition(":")[2].startswith(MINIGRID):
-        return importlib.import_module(MINIGRID_HOME).MinigridVectorEnv(name, count, options)
+        from groundling.envs.minigrid import MinigridVectorEnv  # an optional package
+
+        return MinigridVectorEnv(name, count, options)
     if spec.vector_entry_point is not None:
         environment = gymnasium.make_vec(name, num_envs=count, **options)
         mode = environment.metadata.get("autoreset_mode")
@@ -88,7 +89,7 @@ def _spec(name: str) -> EnvSpec:
         if module:
             importlib.import_module(module)
         if known.startswith(MINIGRID):
-            importlib.import_module(MINIGRID_HOME)
+            importlib.import_module("groundling.envs.minigrid")
         return gymnasium.spec(known)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         near = difflib.get_close_matches(name, gymnasium.registry.keys(), n=1)
