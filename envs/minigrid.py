@@ -140,12 +140,14 @@ class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any]):
 
     As a `QuestionSource` it is a batch of one world, number 0.
 
-    Raises UserError, from `reset` and `step`, if the mission has an unknown word or too many.
+    Raises UserError, from `reset` and `step`, if the mission has an unknown word or too many, or if
+    the environment needs a package that is not there.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         self._world = cast(Any, env.unwrapped)  # minigrid, optional, shows no types
+        self._name = self.spec.id if self.spec else type(self._world).__name__
         self._mission: str | None = None
         side = int(self._world.agent_view_size)
         highest = [max(codes.values()) for codes in (OBJECT_TO_IDX, COLOR_TO_IDX, STATE_TO_IDX)]
@@ -165,7 +167,10 @@ class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any]):
         """Begin an episode."""
         # BabyAI prints every world that it throws away, into the middle of anybody's tables.
         with contextlib.redirect_stdout(io.StringIO()):
-            given, info = self.env.reset(seed=seed, options=options)
+            try:
+                given, info = self.env.reset(seed=seed, options=options)
+            except gymnasium.error.DependencyNotInstalled as error:
+                raise UserError(f"environment {self._name}: {error}") from error
         self._sensed = _Sensed(self._world)
         self._sensed.look(given["image"])
         return self._observation(given), info
@@ -210,8 +215,7 @@ class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any]):
         try:
             return np.array(VOCABULARY.encode(text, INSTRUCTION_LENGTH), np.uint8)
         except ValueError as error:
-            name = self.spec.id if self.spec else type(self._world).__name__
-            raise UserError(f"environment {name}: its mission {mission!r}: {error}") from error
+            raise UserError(f"environment {self._name}: mission {mission!r}: {error}") from error
 
 
 class MinigridVectorEnv(SyncVectorEnv):
@@ -221,8 +225,6 @@ class MinigridVectorEnv(SyncVectorEnv):
         name: the id.
         num_envs: B.
         options: keyword arguments of the environment.
-
-    Raises UserError if the environment needs a package that is not installed.
     """
 
     def __init__(self, name: str, num_envs: int, options: dict[str, Any]) -> None:
@@ -230,10 +232,7 @@ class MinigridVectorEnv(SyncVectorEnv):
             # Gymnasium's checker would look at missions, which never leave the wrapper.
             return MinigridEnv(gymnasium.make(name, disable_env_checker=True, **options))
 
-        try:
-            super().__init__([make_one] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise UserError(f"env.id {name}: {error}") from error
+        super().__init__([make_one] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
         self.spec = self.envs[0].spec
 
     @property

@@ -91,7 +91,11 @@ def film_run(
     for step, row in zip(range(steps), rows, strict=False):
         # A film that runs into the next episode starts to count anew.
         earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
-        panels = [Panel(cast(Any, environment.render())[0], f"step {step}", f"return {earned:.0f}")]
+        panels = [
+            Panel(
+                cast(Any, environment.render())[0], f"step {step}", f"return {round(earned, 2):g}"
+            )
+        ]
         if eye is not None:
             view = draw_view(_view(row), config.env.rooms, TILE)
             memory = eye.picture(reader.state.belief, TILE)
@@ -153,7 +157,9 @@ def film_environment(
     for step, row in zip(range(steps), walk(environment, seed=seed, choose=choose), strict=False):
         earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
         picture = cast(Any, environment.render())[0]
-        frames.append(_frame([Panel(picture, f"step {step}", f"return {earned:.0f}")], None))
+        frames.append(
+            _frame([Panel(picture, f"step {step}", f"return {round(earned, 2):g}")], None)
+        )
     environment.close()
     return write_gif(frames, file)
 
