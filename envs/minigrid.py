@@ -15,6 +15,7 @@ from typing import Any, cast
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -130,7 +131,7 @@ def _places(grid: NDArray[np.uint8], agent: tuple[int, int]) -> NDArray[np.bool_
     return np.isin(regions, [*inhabited, regions[tuple(agent)]])
 
 
-class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any]):
+class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any], RecordConstructorArgs):
     """A MiniGrid or BabyAI environment that an agent can act in and that can be asked questions.
 
     Observations: `view` uint8 [V, V, 3], MiniGrid's image: kind, colour and state of each cell by
@@ -145,7 +146,8 @@ class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any]):
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)  # Gymnasium makes copies of an environment by it.
+        gymnasium.Wrapper.__init__(self, env)
         self._world = cast(Any, env.unwrapped)  # minigrid, optional, shows no types
         self._name = self.spec.id if self.spec else type(self._world).__name__
         self._mission: str | None = None
