@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
-from minigrid.core.world_object import Ball, Box, Door, Key
+from minigrid.core.world_object import Ball, Box, Door, Key, Wall
 from minigrid.envs.babyai.core.verifier import (
     AfterInstr,
     AndInstr,
@@ -43,7 +43,7 @@ class Room(MiniGridEnv):
         self.grid = Grid(width, height)
         self.grid.wall_rect(0, 0, width, height)
         for place, thing in self.things.items():
-            self.put_obj(thing, *place)
+            self.grid.set(*place, thing)
         self.agent_pos, self.agent_dir = (1, 1), 0
         self.mission = self.words
 
@@ -239,6 +239,15 @@ def test_what_lies_behind_walls_is_no_place_for_things() -> None:
     empty = sum(cell is None for cell in world.grid.grid)
     assert empty > 400  # Most of the grid is outside of both rooms.
     assert len(environment.scene().unsensed) < 10
+
+
+def test_a_thing_behind_walls_is_still_a_thing() -> None:
+    walls = {(i, j): Wall() for i in range(3, 6) for j in range(3, 6)}
+    environment = in_room(walls | {(4, 4): Ball("blue")})
+    assert (4, 4) in environment.scene().unsensed
+    assert (4, 4) not in in_room(walls | {(4, 4): Wall()}).scene().unsensed
+    walls[4, 4] = None
+    assert (4, 4) not in in_room(walls).scene().unsensed
 
 
 def test_the_cell_under_the_agent_is_known() -> None:
