@@ -134,10 +134,10 @@ def _places(grid: NDArray[np.uint8], agent: tuple[int, int]) -> NDArray[np.bool_
 class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any], RecordConstructorArgs):
     """A MiniGrid or BabyAI environment that an agent can act in and that can be asked questions.
 
-    Observations: `view` uint8 [V, V, 3], MiniGrid's image: kind, colour and state of each cell by
-    column and row of the view, with the agent at [V // 2, V - 1]; `direction` int64, 0 east, 1
-    south, 2 west, 3 north; `instruction` uint8 [INSTRUCTION_LENGTH], word ids of `vocabulary`,
-    padded with 0.
+    Observations: `view` uint8 [V, V, 3], kind, colour and state of each cell by row and column,
+    the agent at the bottom centre (MiniGrid's image is by column and row); `direction` int64, 0
+    east, 1 south, 2 west, 3 north; `instruction` uint8 [INSTRUCTION_LENGTH], word ids of
+    `vocabulary`, padded with 0.
 
     As a `QuestionSource` it is a batch of one world, number 0.
 
@@ -207,7 +207,7 @@ class MinigridEnv(gymnasium.Wrapper[_Observation, Any, Any, Any], RecordConstruc
             self._mission = given["mission"]
             self._instruction = self._words_of(given["mission"])
         return {
-            "view": given["image"],
+            "view": np.ascontiguousarray(given["image"].swapaxes(0, 1)),
             "direction": np.int64(given["direction"]),
             "instruction": self._instruction.copy(),
         }

@@ -129,7 +129,8 @@ def test_observations_are_what_minigrid_says() -> None:
     environment = make("BabyAI-GoToLocal-v0")
     observation, _ = environment.reset(seed=3)
     plain, _ = gymnasium.make("BabyAI-GoToLocal-v0").reset(seed=3)
-    assert (observation["view"] == plain["image"]).all()
+    assert (observation["view"] == plain["image"].swapaxes(0, 1)).all()
+    assert observation["view"].flags.c_contiguous
     assert observation["direction"] == plain["direction"]
     high = environment.observation_space["view"].high
     assert (high == [max(OBJECT_TO_IDX.values()), max(COLOR_TO_IDX.values()), 2]).all()
@@ -137,6 +138,15 @@ def test_observations_are_what_minigrid_says() -> None:
     environment.step(LEFT)[0]["instruction"][:] = 0
     assert kept.any()
     assert environment.step(LEFT)[0]["instruction"].any()
+
+
+def test_what_stands_before_the_agent_is_above_it_and_what_it_carries_in_its_own_cell() -> None:
+    environment = in_room({(2, 1): Key("red"), (2, 2): Ball("blue")})
+    view = environment.step(PICKUP)[0]["view"]
+    kinds = {
+        tuple(map(int, place)): int(view[*place, 0]) for place in np.argwhere(view[..., 0] > 4)
+    }
+    assert kinds == {(6, 3): OBJECT_TO_IDX["key"], (5, 4): OBJECT_TO_IDX["ball"]}
 
 
 @pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
