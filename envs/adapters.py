@@ -21,7 +21,7 @@ from groundling.envs.asking import able_to_answer, source_of
 from groundling.envs.errors import UserError
 from groundling.envs.faults import GuardedEnv, GuardedVectorEnv, naming_faults
 from groundling.envs.parallel import ParallelVectorEnv, agents_of, spec_named
-from groundling.envs.registration import find, is_ours
+from groundling.envs.registration import MINIGRID, find, is_ours
 
 Environment = VectorEnv[Any, Any, Any]
 
@@ -81,15 +81,34 @@ def make_single(name: str, options: dict[str, Any]) -> Any:
     if is_ours(name):
         return gymnasium.make(name, **options)
     with _making(name):
-        made = gymnasium.make(found, **options) if isinstance(found, EnvSpec) else found(**options)
+        # Gymnasium's checker would look at MiniGrid's missions, which never leave our wrapper.
+        unchecked = True if _is_minigrid(found) else None
+        made = (
+            gymnasium.make(found, disable_env_checker=unchecked, **options)
+            if isinstance(found, EnvSpec)
+            else found(**options)
+        )
     if isinstance(made, gymnasium.Env):
-        return GuardedEnv(made, name)
+        return GuardedEnv(_sensible(made), name)
     if hasattr(made, "possible_agents"):
         return made
     raise UserError(
         f"env.id {name} makes a {type(made).__name__}; expected a Gymnasium environment, or a "
         "parallel one of PettingZoo with possible_agents"
     )
+
+
+def _is_minigrid(found: Any) -> bool:
+    return isinstance(found, EnvSpec) and found.id.startswith(MINIGRID)
+
+
+def _sensible(made: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """An environment as an agent can sense it: the missions of MiniGrid and BabyAI are texts."""
+    if not _is_minigrid(made.spec):
+        return made
+    from groundling.envs.minigrid import MinigridEnv  # of an optional package
+
+    return MinigridEnv(made)
 
 
 @contextmanager

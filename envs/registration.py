@@ -22,6 +22,9 @@ from groundling.envs.errors import UserError
 from groundling.envs.faults import naming_faults
 from groundling.envs.rooms.options import TASKS
 
+MINIGRID = ("MiniGrid-", "BabyAI-")
+"""Ids that begin so are of the optional package minigrid, and seen through `envs.minigrid`."""
+
 PLUG_INS = "groundling.envs"
 """Entry-point group of installed distributions that bring environments: "module", whose import
 registers them, or "module:callable", which is called to register them."""
@@ -62,6 +65,8 @@ def find(name: str) -> EnvSpec | Callable[..., Any]:
     """
     module, _, known = name.rpartition(":")
     home = _imported(module, name) if module else None
+    if known.startswith(MINIGRID):
+        importlib.import_module("groundling.envs.minigrid")  # which registers them
     found = _known(known, home)
     if found is None:
         broken = [one.fault for one in plug_ins() if one.fault]

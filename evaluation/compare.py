@@ -137,7 +137,7 @@ def _check_comparable(runs: Sequence[ProbedRun]) -> None:
             if now != then:
                 raise UserError(
                     f"{run.path} was {what} than {first.path}; expected both to be probed with "
-                    "the same settings, in the same world"
+                    "the same settings, in the same world, and not on walks of their own"
                 )
 
 

@@ -22,10 +22,17 @@ from groundling.envs.errors import UserError
 from groundling.envs.questions import Oracle, Questions, QuestionSource, balance, concatenate
 from groundling.evaluation.observed import ObservationCode
 from groundling.evaluation.protocol import ProbeSettings, digest, weights_digest
-from groundling.evaluation.walks import Reader, by_agent, by_explorer, walk
+from groundling.evaluation.walks import (
+    Choose,
+    Reader,
+    at_random,
+    by_agent,
+    by_explorer,
+    walk,
+)
 from groundling.training.checkpoint import load_checkpoint, package_versions, save_checkpoint
 from groundling.training.config import EnvironmentConfig
-from groundling.training.environments import make_environment
+from groundling.training.environments import Environment, make_environment
 from groundling.training.progress import Advance, progress
 from groundling.training.seeds import Purpose, environment_seed
 
@@ -74,6 +81,7 @@ class Walk:
     rooms: int
     """How many distinct ones, at least."""
     settings: ProbeSettings
+    """With a walker."""
 
     def name(self, walker: Agent) -> str:
         """A short name of everything that decides the questions."""
@@ -179,14 +187,7 @@ def _collect(
     steps = walk(
         environment,
         seed=seed,
-        choose=(
-            by_explorer(environment)
-            if settings.walker == "explorer"
-            else by_agent(
-                next(iter(readers.values())),
-                named_generator(settings.seed, f"walk {purpose}", device),
-            )
-        ),
+        choose=_walker(environment, next(iter(readers.values())), which, device),
         readers=tuple(readers.values()),
         device=device,
     )
@@ -200,28 +201,52 @@ def _collect(
         consults_oracle=purpose in SCORED,
     )
     with progress(f"rooms for {purpose}", which.rooms, shown=shown) as advance:
-        for row in through_rooms(steps, which.rooms, advance):
-            interview.attend(row)
+        for row, wanted in through_rooms(steps, which.rooms, advance):
+            interview.attend(row, wanted)
     environment.close()
     if not interview.asked:
         raise UserError(
             f"ask-every is {settings.ask_every}, so that no question was asked in {which.rooms} "
             "rooms; expected fewer steps than an episode has"
         )
-    return interview.examples()
+    examples = interview.examples()
+    if not len(examples.questions):
+        raise UserError(
+            f"in {which.rooms} rooms of {which.environment.id} no question had different answers; "
+            "expected more rooms, or an environment in which there is more to know"
+        )
+    return examples
 
 
-def through_rooms(steps: Iterator[Rows], rooms: int, advance: Advance) -> Iterator[Rows]:
-    """The rows of a walk until `rooms` rooms have been entered and those before them left."""
+def _walker(environment: Environment, leader: Reader, which: Walk, device: torch.device) -> Choose:
+    """Who chooses the path."""
+    settings, name = which.settings, f"walk {which.purpose}"
+    if settings.walker == "agent":
+        return by_agent(leader, named_generator(settings.seed, name, device))
+    if settings.walker == "random":
+        return at_random(environment, np.random.default_rng(named_seed(settings.seed, name)))
+    return by_explorer(environment)
+
+
+def through_rooms(
+    steps: Iterator[Rows], rooms: int, advance: Advance
+) -> Iterator[tuple[Rows, NDArray[np.bool_]]]:
+    """The rows of a walk until the first `rooms` rooms that were entered have been left.
+
+    Beside each row stands which rooms are wanted, [B]: those that were entered when `rooms` had
+    been are only walked through until the others are over. Counting rooms as they are left instead
+    would favour those that are soon over.
+    """
     entered = 0
+    wanted = np.zeros((), np.bool_)
     for row in steps:
-        starting = int(row.is_first.sum())
-        # Rooms entered beyond the number wanted are not asked about: the last ones are whole.
-        if starting and entered >= rooms:
+        starting = row.is_first.cpu().numpy()
+        wanted = np.where(starting, entered < rooms, wanted)
+        if not wanted.any():
             break
-        entered += starting
-        advance(entered - row.is_first.numel())
-        yield row
+        entered += int(starting.sum()) if entered < rooms else 0
+        advance(min(entered - int(wanted.sum()), rooms))
+        yield row, wanted
     advance(rooms)
 
 
@@ -261,11 +286,12 @@ class Interview:
         self._oracle: list[NDArray[np.int64]] = []
         self._memories: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in readers}
 
-    def attend(self, row: Rows) -> None:
-        """Takes note of a row that the readers have just read, and perhaps asks."""
+    def attend(self, row: Rows, wanted: NDArray[np.bool_]) -> None:
+        """Takes note of a row that the readers have just read, and perhaps asks about the rooms
+        that are wanted, [B]."""
         self._look(row)
         if self.generator.random() < 1.0 / self.every:
-            self._ask()
+            self._ask(wanted)
 
     def _look(self, row: Rows) -> None:
         is_first = row.is_first.cpu()
@@ -279,9 +305,10 @@ class Interview:
             earlier[is_first] = 0
         self.last.append(code)
 
-    def _ask(self) -> None:
+    def _ask(self, wanted: NDArray[np.bool_]) -> None:
         assert self._episode is not None
         questions = self.source.ask(self.generator)
+        questions = questions[wanted[questions.world]]
         if self.oracle is not None:
             self._oracle.append(self.oracle.guess(questions, self.generator.spawn(1)[0]))
         batch = len(self._episode)

@@ -21,7 +21,7 @@ from groundling.evaluation.minds_eye import load_minds_eye
 from groundling.evaluation.probing import load_probe
 from groundling.evaluation.walks import Reader, at_random, by_agent, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
-from groundling.training.environments import make_environment
+from groundling.training.environments import Environment, make_environment
 from groundling.training.run import RunDirectory, load_agent, resolve_device
 from groundling.training.seeds import environment_seed
 
@@ -91,7 +91,7 @@ def film_run(
     for step, row in zip(range(steps), rows, strict=False):
         # A film that runs into the next episode starts to count anew.
         earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
-        panels = [Panel(cast(Any, environment.render())[0], f"step {step}", f"return {earned:.0f}")]
+        panels = [_scene(environment, step, earned)]
         if eye is not None:
             view = draw_view(_view(row), config.env.rooms, TILE)
             memory = eye.picture(reader.state.belief, TILE)
@@ -152,8 +152,7 @@ def film_environment(
     frames, earned = [], 0.0
     for step, row in zip(range(steps), walk(environment, seed=seed, choose=choose), strict=False):
         earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
-        picture = cast(Any, environment.render())[0]
-        frames.append(_frame([Panel(picture, f"step {step}", f"return {earned:.0f}")], None))
+        frames.append(_frame([_scene(environment, step, earned)], None))
     environment.close()
     return write_gif(frames, file)
 
@@ -205,6 +204,12 @@ class Panel:
     picture: NDArray[np.uint8]
     left: str
     right: str = ""
+
+
+def _scene(environment: Environment, step: int, earned: float) -> Panel:
+    """The first world as it is now, with the step and what was earned so far."""
+    picture = cast(Any, environment.render())[0]
+    return Panel(picture, f"step {step}", f"return {round(earned, 2):g}")
 
 
 def _frame(panels: Sequence[Panel], interview: Interview | None) -> Image.Image:

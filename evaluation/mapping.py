@@ -239,7 +239,7 @@ def collect_moments(
     beliefs: dict[str, list[Tensor]] = {name: [] for name in agents}
     room = np.full(world.num_envs, -1)
     with progress(f"maps of {purpose}", rooms, shown=shown) as advance:
-        for row in through_rooms(steps, rooms, advance):
+        for row, _ in through_rooms(steps, rooms, advance):
             starting = row.is_first.cpu().numpy()
             room[starting] = room.max() + 1 + np.arange(starting.sum())
             if generator.random() < 1.0 / settings.draw_every:

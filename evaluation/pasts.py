@@ -82,9 +82,10 @@ def collect_pasts(
     pasts: list[Pasts] = []
     asked: list[tuple[Pasts, Questions]] = []
     with progress("walks", rooms, shown=shown) as advance:
-        for row in through_rooms(walked, rooms, advance):
+        for row, wanted in through_rooms(walked, rooms, advance):
             window.note(row)
-            (old,) = np.nonzero(window.age >= steps - 1)  # Row 0 may begin the episode.
+            # Row 0 may begin the episode.
+            (old,) = np.nonzero((window.age >= steps - 1) & wanted)
             if len(old) and generator.random() < 1.0 / draw_every:
                 pasts.append(window.pasts(old))
                 if probe is not None and isinstance(source := world.unwrapped, RoomsVectorEnv):

@@ -49,9 +49,10 @@ from groundling.evaluation.scores import (
     right_by_room,
     score_types,
 )
+from groundling.evaluation.walks import has_explorer
 from groundling.training.checkpoint import load_checkpoint, save_checkpoint
 from groundling.training.config import EnvironmentConfig, TrainConfig
-from groundling.training.environments import make_environment
+from groundling.training.environments import Environment, make_environment
 from groundling.training.run import (
     RunDirectory,
     load_agent,
@@ -94,17 +95,19 @@ def probe_run(
     Returns:
         What was written: settings, number of questions, and scores per row and question type (see
         `evaluation.scores.score_types`), by steps since seen and by time in the episode; with all
-        controls also the control task and what is known of held-out combinations.
+        controls also the control task and what is known of held-out combinations. "left_out" says
+        in sentences what could not be had in this world.
 
     Raises:
         ValueError: a directory is no trained run or cannot be written, its world cannot be asked
             questions, or another run's world is another one.
     """
-    settings = settings or ProbeSettings()
     run = RunDirectory(run_dir)
     run.read_config()  # What is no run gets no directory of its own.
     run.make(run.probe)  # Hours later would be a bad time to learn that it cannot be written.
+    settings = settings or ProbeSettings()
     sitting = _Sitting(run, settings, others, frames, resolve_device(device), show_progress)
+    settings = sitting.settings
     kept = run.probe / "kept" if keep else None
     bench = sitting.collect(kept)
     rows = rows_of(settings, sitting.others, has_held_out=_has_held_out(bench))
@@ -114,6 +117,7 @@ def probe_run(
     if frames is None and (weights := answered[AGENT].probe):
         _save_probe(run, weights, settings)
     results = sitting.about() | _tables(bench, rows, answered, sitting.types)
+    results["left_out"] = _left_out(results, sitting.types, sitting.config.env.id)
     save_checkpoint(run.by_room(frames), _by_room(bench, rows, answered, sitting.types))
     write_text(run.results(frames), json.dumps(results, indent=2) + "\n")
     write_bytes(run.picture(frames), probe_overview(results))
@@ -132,9 +136,14 @@ class _Sitting:
         device: torch.device,
         shown: bool,
     ) -> None:
-        self.run, self.settings, self.device, self.shown = run, settings, device, shown
+        self.run, self.device, self.shown = run, device, shown
         agent, self.config = load_agent(run.path, device=str(device), frames=frames)
-        self.types, self.num_words, self.code = _language(self.config)
+        environment, source = _questioned(self.config)
+        self.settings = settings.in_world(has_explorer=has_explorer(environment))
+        self.types, self.num_words = source.question_types, len(source.vocabulary)
+        self.code = ObservationCode(
+            environment.single_observation_space, environment.single_action_space
+        )
         self.checkpoint = run.checkpoint if frames is None else run.snapshot(frames)
         self.agents: dict[str, Agent] = {AGENT: agent}
         for other in others:
@@ -261,6 +270,21 @@ def _tables(
     }
 
 
+def _left_out(results: Mapping[str, Any], types: Sequence[str], world: str) -> list[str]:
+    """What is not in the tables, and why."""
+    said = []
+    if results["settings"]["walker"] == "random":
+        said.append(f"{world} has no scripted explorer: the rooms were walked at random.")
+    if ORACLE not in results["rows"]:
+        said.append(f"No {ORACLE}: {world} does not tell what an ideal observer would answer.")
+    unasked = [kind.replace("_", " ") for kind in types if kind not in results["rows"][AGENT]]
+    if unasked:
+        said.append(
+            f"Not asked: {', '.join(unasked)}. Their answers never differ, or nothing settles them."
+        )
+    return said
+
+
 def _control_task(
     bench: Bench, rows: Sequence[Row], answered: Mapping[str, Answered], types: Sequence[str]
 ) -> dict[str, float] | None:
@@ -329,8 +353,8 @@ def _by_room(
     }
 
 
-def _language(config: TrainConfig) -> tuple[tuple[str, ...], int, ObservationCode]:
-    """Question types and number of words of the configured world, and how it is observed."""
+def _questioned(config: TrainConfig) -> tuple[Environment, QuestionSource]:
+    """The configured world, closed already, and as one that can be asked."""
     environment = make_environment(config.env, num_envs=1)
     source = environment.unwrapped
     environment.close()
@@ -339,8 +363,7 @@ def _language(config: TrainConfig) -> tuple[tuple[str, ...], int, ObservationCod
             f"{config.env.id} answers no questions; expected an environment that implements "
             "groundling.envs.questions.QuestionSource"
         )
-    code = ObservationCode(environment.single_observation_space, environment.single_action_space)
-    return source.question_types, len(source.vocabulary), code
+    return environment, source
 
 
 def _save_probe(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,6 +12,7 @@ from groundling.agents.probe import DecoderName
 from groundling.envs.errors import UserError
 
 Controls = Literal["none", "few", "all"]
+Walker = Literal["explorer", "random", "agent"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class ProbeSettings:
     """Distinct rooms the tables are scored on."""
     ask_every: int = 8
     """Steps between two moments of questions, on average."""
-    walker: Literal["explorer", "agent"] = "explorer"
-    """Who chooses the path: the scripted explorer (the same for all agents), or the agent."""
+    walker: Walker | None = None
+    """Who chooses the path: the scripted explorer or chance, the same for all agents, or the agent
+    itself. None: the explorer, or chance in a world that has none."""
     decoders: tuple[DecoderName, ...] = ("mlp", "linear", "lstm")
     """A perceptron, a linear map for each question, the LSTM of Das et al. 2020; the first one is
     asked on behalf of every row of the table."""
@@ -65,6 +67,10 @@ class ProbeSettings:
             )
         if len(set(self.decoders)) < len(self.decoders):
             raise UserError(f"decoders is {' '.join(self.decoders)}; expected none of them twice")
+
+    def in_world(self, *, has_explorer: bool) -> "ProbeSettings":
+        """The same settings with a walker, in a world that has a scripted explorer or has none."""
+        return replace(self, walker=self.walker or ("explorer" if has_explorer else "random"))
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def at_random(environment: Environment, generator: np.random.Generator) -> Choos
     return lambda: actions.random(environment.num_envs, generator)
 
 
+def has_explorer(environment: Environment) -> bool:
+    """Whether the environment has a scripted explorer."""
+    return hasattr(environment.unwrapped, "explorer_actions")
+
+
 def by_explorer(environment: Environment) -> Choose:
     """The scripted explorer, which knows the room and takes a shortest path to the next object.
 
@@ -64,7 +69,7 @@ def by_explorer(environment: Environment) -> Choose:
         ValueError: the environment has no scripted explorer.
     """
     world: Any = environment.unwrapped
-    if not hasattr(world, "explorer_actions"):
+    if not has_explorer(environment):
         name = environment.spec.id if environment.spec else type(world).__name__
         raise UserError(f"{name} has no scripted explorer; expected one of groundling's rooms")
     return lambda: np.asarray(world.explorer_actions())

@@ -24,7 +24,7 @@ def probe(
     *,
     quick: bool = False,
     json: bool = False,
-    walker: Literal["explorer", "agent"] = "explorer",
+    walker: Literal["explorer", "random", "agent"] | None = None,
     decoders: tuple[Literal["mlp", "linear", "lstm"], ...] | None = None,
     controls: Literal["none", "few", "all"] | None = None,
     rooms: int | None = None,
@@ -41,7 +41,8 @@ def probe(
         others: Further runs in the same world, each a row of the table.
         quick: Fewer rooms, one decoder, few controls: a look, not the protocol.
         json: Print the results as JSON.
-        walker: Who chooses the path through the rooms.
+        walker: Who chooses the path through the rooms (default: the scripted explorer, or chance
+            in a world that has none).
         decoders: What reads the belief: perceptron, linear map, the paper's LSTM (default: all).
         controls: Rows beside the agent: none, few (untrained agent, question alone), or all.
         rooms: Rooms to fit the decoders on (default: the protocol's 30,000).
@@ -81,6 +82,8 @@ def probe(
             for name, scores in results["rows"].items()
         }
         _print_scores("answerable questions", columns)
+        for sentence in results["left_out"]:
+            print(sentence)
         directory = RunDirectory(run)
         print(f"written: {directory.results(frames)}, {directory.picture(frames).name}")
 

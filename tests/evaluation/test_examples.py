@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from groundling.agents.agent import Rows
 from groundling.agents.cores import CoreState
+from groundling.envs.errors import UserError
 from groundling.envs.questions import NOT_SEEN, Questions
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.evaluation import examples as module
@@ -65,9 +66,8 @@ class Clock:
         return self.told
 
 
-def interviewed(every: int, steps: int = 40) -> Examples:
-    clock = Clock()
-    interview = Interview(
+def interview_of(clock: Clock, every: int) -> Interview:
+    return Interview(
         clock,  # type: ignore[arg-type]
         {"a": clock},  # type: ignore[dict-item]
         ObservationCode(spaces.Dict({"step": spaces.Discrete(200)}), spaces.Discrete(2)),
@@ -75,8 +75,13 @@ def interviewed(every: int, steps: int = 40) -> Examples:
         seed=70,
         generator=np.random.default_rng(0),
     )
+
+
+def interviewed(every: int, steps: int = 40) -> Examples:
+    clock = Clock()
+    interview = interview_of(clock, every)
     for row in clock.rows(steps):
-        interview.attend(row)
+        interview.attend(row, np.ones(B, np.bool_))
     return interview.examples()
 
 
@@ -112,16 +117,43 @@ def test_walks_end_with_the_last_room_that_was_wanted(rooms: int, rows: int) -> 
         progress.append(done)
 
     steps = [
-        int(row.observation["step"][0]) for row in through_rooms(Clock().rows(100), rooms, advance)
+        int(row.observation["step"][0])
+        for row, wanted in through_rooms(Clock().rows(100), rooms, advance)
+        if wanted.all()
     ]
     assert steps == list(range(rows))
     assert progress == sorted(progress)
     assert progress[-1] == rooms
 
 
+@pytest.mark.parametrize(("rooms", "steps"), [(3, [3, 2, 7]), (5, [5, 7, 7]), (7, [14, 7, 7])])
+def test_rooms_that_end_at_different_times_are_all_whole(rooms: int, steps: list[int]) -> None:
+    """Three are entered in step 0, one in step 2, two in step 3 (none is preferred), one in 5."""
+    starts = [{0, 3, 5, 14}, {0, 2, 3, 7, 16}, {0, 7, 9}]
+
+    def rows() -> Iterator[Rows]:
+        for step in range(30):
+            is_first = torch.tensor([step in some for some in starts])
+            yield Rows({}, is_first, torch.zeros(B, dtype=torch.int64), torch.zeros(B))
+
+    seen = [wanted.tolist() for _, wanted in through_rooms(rows(), rooms, lambda *_: None)]
+    assert np.array(seen).sum(axis=0).tolist() == steps
+    assert len(seen) == max(steps)
+
+
+def test_only_wanted_rooms_are_asked_about() -> None:
+    clock = Clock()
+    interview = interview_of(clock, every=1)
+    for row in clock.rows(8):
+        interview.attend(row, np.arange(B) != 1)
+    questions = interview.examples().questions
+    assert set(questions.arguments[:, 1].tolist()) == {0, 2}
+    assert set(questions.arguments[:, 0].tolist()) == set(range(8))
+
+
 ROOMS = RoomsOptions(size=3, objects=2, shapes=3, colours=2, view_size=3, episode_length=16)
 CONFIG = TrainConfig(env=EnvironmentConfig(rooms=ROOMS))
-TINY = ProbeSettings(ask_every=4, remembered=2)
+TINY = ProbeSettings(walker="explorer", ask_every=4, remembered=2)
 
 
 def collected(
@@ -186,3 +218,30 @@ def test_nothing_is_walked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_walk_of_the_agents_own_is_another_one_for_another_agent(tmp_path: Path) -> None:
     one, other = (collected(seed, kept=tmp_path, walker="agent") for seed in (0, 1))
     assert not torch.equal(one.observed, other.observed)
+
+
+def test_a_random_walk_is_the_same_for_all_agents_and_no_explorers() -> None:
+    one, other = (collected(seed, walker="random") for seed in (0, 1))
+    assert same(one, other)
+    assert not torch.equal(one.observed, collected(0).observed)
+    assert same(one, collected(0, walker="random"))
+    assert not same(one, collected(0, walker="random", seed=1))
+
+
+def test_without_a_wish_the_explorer_walks_or_chance_where_there_is_none() -> None:
+    for wish in (None, "explorer", "random", "agent"):
+        settings = ProbeSettings(walker=wish)  # type: ignore[arg-type]
+        assert settings.in_world(has_explorer=True).walker == (wish or "explorer")
+        assert settings.in_world(has_explorer=False).walker == (wish or "random")
+
+
+def test_a_world_of_which_everything_is_known_before_cannot_be_probed() -> None:
+    config = TrainConfig(env=EnvironmentConfig(id="MiniGrid-Empty-5x5-v0"))
+    settings = dataclasses.replace(TINY, walker="random")
+    with pytest.raises(UserError, match=r"MiniGrid-Empty-5x5-v0 no question had different answers"):
+        collect_examples(
+            {"agent": make_agent(config, CPU)},
+            Walk(config.env, "probe-train", 4, settings),
+            device=CPU,
+            shown=False,
+        )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -11,13 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
+from groundling.agents.config import PredictionConfig
 from groundling.agents.probe import DecoderName
+from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.vocabulary import VOCABULARY
 from groundling.evaluation import fitting, probing
+from groundling.evaluation.episodes import evaluate
 from groundling.evaluation.examples import Examples
 from groundling.evaluation.probing import check_splits, load_probe, probe_run
 from groundling.evaluation.protocol import ProbeSettings
+from groundling.evaluation.report import write_report
 from groundling.training.config import EnvironmentConfig, OnlineProbeConfig, TrainConfig
 from groundling.training.loop import train
 from groundling.training.run import RunDirectory, load_agent
@@ -65,6 +70,8 @@ def test_probing_leaves_results_a_decoder_and_the_agent_as_it_was(run: RunDirect
         "oracle",
     ]
     assert results["frames"] == 1024
+    assert results["settings"]["walker"] == "explorer"
+    assert not any("explorer" in said or "oracle" in said for said in results["left_out"])
     assert probed(run, TINY, keep=False)["rows"] == results["rows"]
     assert not (run.probe / "kept").exists()
     agent, _ = load_agent(run.path)
@@ -260,3 +267,39 @@ def test_a_world_without_questions_is_refused(tmp_path: Path) -> None:
     run = train(settings, tmp_path / "run", show_progress=False)
     with pytest.raises(ValueError, match="CartPole-v1 answers no questions"):
         probed(run, TINY)
+
+
+@pytest.mark.slow
+def test_an_agent_that_was_trained_in_babyai_is_probed_evaluated_filmed_and_reported(
+    tmp_path: Path, small_config: Callable[..., TrainConfig]
+) -> None:
+    options = {"room_size": 5, "num_dists": 2}
+    env = {"id": "BabyAI-GoToLocal-v0", "options": options, "num_envs": 8}
+    agent = dataclasses.replace(small_config().agent, prediction=PredictionConfig(loss="simcore"))
+    run = train(
+        small_config(env=env, agent=agent, frames=8 * 5 * 8), tmp_path / "run", show_progress=False
+    )
+    settings = dataclasses.replace(TINY, controls="all", rooms=200, validation_rooms=80)
+    results = probed(run, settings, keep=False)
+    assert results["settings"]["walker"] == "random"
+    rows = results["rows"]
+    assert {"agent", "untrained agent", "current observation", "majority"} < set(rows)
+    assert "oracle" not in rows
+    kinds = set(rows["agent"])
+    assert {"attribute_colour", "existence_key", "count_box", "near_shape"} <= kinds
+    assert not {"existence_door", "count_door"} & kinds
+    said = " ".join(results["left_out"])
+    for part in ("no scripted explorer", "No oracle", "Not asked: existence door, count door"):
+        assert part in said
+    assert probed(run, dataclasses.replace(TINY, walker="agent"), keep=False)["rows"]["agent"]
+    with pytest.raises(UserError, match="GoToLocal-v0 has no scripted explorer"):
+        probed(run, dataclasses.replace(TINY, walker="explorer"), keep=False)
+    assert set(evaluate(run.path, episodes=64, show_progress=False)["returns"]) == {
+        "agent",
+        "random",
+    }
+    page = write_report(run.path).read_text()
+    assert "walked by the agent" in page
+    assert "The explorer" not in page and "Oracle" not in page  # noqa: PT018
+    with Image.open(run.media / "episode.gif") as film:
+        assert film.n_frames > 30

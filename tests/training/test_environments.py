@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from groundling.envs.errors import UserError
+from groundling.envs.questions import QuestionSource
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.training.actor import observe
 from groundling.training.checkpoint import load_checkpoint
@@ -147,6 +148,20 @@ def test_a_module_before_the_id_is_imported_first(tmp_path, monkeypatch, registe
     finally:
         gymnasium.registry.pop("Tests/Plug-v0", None)
         sys.modules.pop("plug", None)
+
+
+def test_minigrid_and_babyai_come_with_instructions_and_answer_questions():
+    config = EnvironmentConfig(id="BabyAI-GoToLocal-v0", num_envs=2)
+    environment = make_environment(config)
+    assert environment.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    assert environment.num_envs == 2
+    assert environment.spec.id == "BabyAI-GoToLocal-v0"
+    assert set(environment.single_observation_space) == {"view", "direction", "instruction"}
+    assert isinstance(environment.unwrapped, QuestionSource)
+    environment.reset(seed=0)
+    assert len(environment.unwrapped.ask(np.random.default_rng(0)))
+    with pytest.raises(UserError, match=r"did you mean BabyAI-GoToLocal-v0\?"):
+        make_environment(dataclasses.replace(config, id="BabyAI-GoToLocl-v0"))
 
 
 def test_a_keyword_that_an_environment_does_not_take_is_named():
