@@ -70,7 +70,7 @@ def check_environment(
         ("questions", checks.questions, "see QuestionSource in groundling.envs.questions"),
         ("speed", checks.speed, ""),
     )
-    return [made, *(_finding(what, _of(check, subject), advice) for what, check, advice in checks)]
+    return [made, *(_finding(what, _of(check, subject), advice) for what, check, advice in rest)]
 
 
 def _of(check: Callable[[Subject], str], subject: Subject) -> Callable[[], str]:
