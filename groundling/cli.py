@@ -99,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Threads that spin while they wait slow each other down a hundredfold on a busy machine. Read
     # when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Somebody's module:Id may be a file beside them, as for `python -m`; nothing of ours is hidden.
+    # Files of the current directory can be named (`module:Id`), as after `python -m`; last, so that
+    # none of them hides an installed module.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
