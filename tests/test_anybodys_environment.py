@@ -176,13 +176,14 @@ def test_the_preset_learns_in_cart_pole(tmp_path):
     assert rows[-1]["episode_return"] > 60
 
 
-def test_several_agents_train_as_rows(module, tmp_path, capsys):
+def test_several_agents_train_as_rows(module, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     main(["train", "any", "--env.id", "signals:Pair", "--run-dir", str(run), *FAST])
     rows = rows_of(run)
     assert sum(row["episodes"] for row in rows) > 0
     with pytest.raises(SystemExit) as exit_:
-        main(["train", "any", "--env.id", "signals:Pair", "--env.num-envs", "5"])
+        main(["train", "any", "--env.id", "signals:Pair", "--env.num-envs", "5", *FAST])
     assert exit_.value.code == 2
     assert "env.num-envs is 5; expected a multiple of 2" in capsys.readouterr().err
 

@@ -136,7 +136,7 @@ def test_the_exception_of_the_environment_is_kept():
 
 def test_a_users_mistake_and_an_interruption_are_no_fault():
     for kind in (UserError, KeyboardInterrupt):
-        with pytest.raises(kind, match="as it is"), naming_faults(NAME, "reset"):
+        with pytest.raises(kind, match=r"^as it is$"), naming_faults(NAME, "reset"):
             raise kind("as it is")
 
 
