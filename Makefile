@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/demo
+# Tests side by side, on one thread each: threads that wait for one another spin.
+WORKERS ?= --numprocesses auto --maxprocesses 8
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-all check lint types reproduce reproduce-quick reproduce-know perf install clean
 
@@ -15,10 +18,10 @@ demo: $(INSTALLED)  ## train an agent, question its memory, write a report
 	$(BIN)/groundling report $(DEMO)
 
 test: $(INSTALLED)  ## the fast tests
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(WORKERS)
 
 test-all: $(INSTALLED)  ## every test
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 check: lint types test-all  ## what a change must pass
 
