@@ -43,7 +43,11 @@ def by_hand(tmp_path, monkeypatch):
 
 
 def test_there_is_a_test_for_every_example():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"sensor.py", "loss.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "sensor.py",
+        "loss.py",
+        "environment.py",
+    }
 
 
 def test_a_sensor_of_ones_own_reads_the_view(by_hand):
@@ -69,3 +73,19 @@ def test_a_loss_of_ones_own_teaches_and_is_shown(by_hand):
     rows = read_rows(by_hand("loss.py", *strongly, "--frames", "6144").metrics)  # it resumes
     shown = [row["loss/slowness"] for row in rows]
     assert 0 < shown[-1] < 0.7 * shown[0]
+
+
+def test_an_environment_of_ones_own_is_trained_in_and_asked(by_hand, capsys):
+    """The agent learns to remember where the lamp was, and a decoder finds it in its memory."""
+    run = by_hand("environment.py", "--frames", "40000", "--agent.core-size", "64")
+    rows = read_rows(run.metrics)
+    assert sum(row["episode_return"] for row in rows[-5:]) / 5 > 0.8
+    main(["probe", str(run.path), "--quick", "--rooms", "300"])
+    (known,) = re.findall(r"lamp +│ +([0-9.]+) │", capsys.readouterr().out)
+    assert float(known) > 0.9
+
+
+def test_the_environment_of_ones_own_passes_its_checks(by_hand, capsys):
+    by_hand("environment.py")
+    main(["check-env", "environment:Corridor-v0"])
+    assert "✗" not in capsys.readouterr().out

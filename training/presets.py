@@ -30,6 +30,28 @@ def demo() -> TrainConfig:
 DEMO_FRAMES = 900_000
 
 
+def go_to() -> TrainConfig:
+    """A 5 × 5 room, 3 objects, and an instruction that says which one to go to; minutes."""
+    return TrainConfig(
+        frames=3_000_000,
+        log_every=100,
+        env=EnvironmentConfig(
+            id="Groundling/GoTo-v0",
+            rooms=RoomsOptions(task="go_to", size=5, objects=3, sizes=2, view_size=5),
+        ),
+        # Whoever walks at random against things goes to the wrong one: less of it than elsewhere.
+        learner=LearnerConfig(exploration=0.02, entropy_weight=0.02),
+        probe=OnlineProbeConfig(online=False),
+    )
+
+
+def go_to_shuffled() -> TrainConfig:
+    """The control of go-to: which object is meant is drawn without regard to the instruction."""
+    config = go_to()
+    rooms = dataclasses.replace(config.env.rooms, shuffled=True)
+    return dataclasses.replace(config, env=dataclasses.replace(config.env, rooms=rooms))
+
+
 def any_environment() -> TrainConfig:
     """Anybody's environment, by --env.id; learns by reward, asks where it can be asked."""
     return TrainConfig(
@@ -136,6 +158,8 @@ FAMILIES = {"know-small": know_small, "know-medium": know_medium, "know": know}
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "demo": demo,
     "any": any_environment,
+    "go-to": go_to,
+    "go-to-shuffled": go_to_shuffled,
     **{
         name: build
         for family, make in FAMILIES.items()
@@ -153,9 +177,10 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=2, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
+        others = [one for one in PRESETS if not one.startswith(tuple(FAMILIES))]
         families, variants = ", ".join(FAMILIES), ", ".join([*VARIANTS, "answers"])
         raise UserError(
-            f"unknown preset {name!r}; {hint}expected demo, any, or FAMILY-VARIANT with a "
-            f"family of {families} and a variant of {variants}"
+            f"unknown preset {name!r}; {hint}expected {', '.join(others)}, or FAMILY-VARIANT "
+            f"with a family of {families} and a variant of {variants}"
         )
     return PRESETS[name]()

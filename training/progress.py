@@ -66,6 +66,7 @@ def _lines(description: str, total: float) -> Advance:
 
     def advance(completed: float, note: str = "") -> None:
         nonlocal last, first
+        completed = min(completed, total)  # The last update may go beyond what was asked for.
         now = time.monotonic()
         # A resumed run starts in the middle; only what was done since tells the speed.
         first = completed if first is None else first
