@@ -17,7 +17,7 @@ from groundling.agents.agent import Agent
 from groundling.agents.generators import named_generator
 from groundling.envs.maps import THING, WALL, cells_around
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.render import draw_map
+from groundling.envs.rooms.render import draw_map, draw_room
 from groundling.evaluation.controls import AGENT, UNTRAINED
 from groundling.evaluation.figures import COLOURS, png
 from groundling.evaluation.finding import Finding
@@ -188,7 +188,8 @@ def load_minds_eye(run: RunDirectory, agent: Agent, config: TrainConfig) -> Mind
 
 def _strip(eye: MindsEye, agent: Agent, config: TrainConfig) -> bytes:
     """An episode of the agent's: above the room, below what is remembered of it."""
-    environment = make_environment(config.env, num_envs=1, render_mode="rgb_array")
+    environment = make_environment(config.env, num_envs=1)
+    world = cast(Any, environment.unwrapped).world
     reader = Reader(agent, 1)
     rows = walk(
         environment,
@@ -202,10 +203,9 @@ def _strip(eye: MindsEye, agent: Agent, config: TrainConfig) -> bytes:
     columns = []
     for step, _ in zip(range(last + 1), rows, strict=False):
         if step in chosen:
-            picture = Image.fromarray(cast(Any, environment.render())[0])
+            true = draw_room(world, 0, config.env.rooms, TILE)
             remembered = eye.picture(reader.state.belief, TILE)
-            true = picture.resize(remembered.shape[1::-1], Image.Resampling.LANCZOS)
-            columns.append((f"step {step}", true, Image.fromarray(remembered)))
+            columns.append((f"step {step}", Image.fromarray(true), Image.fromarray(remembered)))
     environment.close()
     return _pasted(columns)
 
@@ -213,19 +213,19 @@ def _strip(eye: MindsEye, agent: Agent, config: TrainConfig) -> bytes:
 def _pasted(columns: list[tuple[str, Image.Image, Image.Image]]) -> bytes:
     """Columns of a title and two pictures of one size, as one PNG."""
     gap, head, left = 12, 26, 92
-    side = columns[0][1].width
+    wide, tall = columns[0][1].size
     sheet = Image.new(
-        "RGB", (left + len(columns) * (side + gap), head + 2 * (side + gap)), "#ffffff"
+        "RGB", (left + len(columns) * (wide + gap), head + 2 * (tall + gap)), "#ffffff"
     )
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for row, title in enumerate(("the room", "its memory")):
-        middle = head + row * (side + gap) + side // 2
+        middle = head + row * (tall + gap) + tall // 2
         pen.text((left - gap, middle), title, "#22252e", font, anchor="rm")
     for index, (title, true, remembered) in enumerate(columns):
-        across = left + index * (side + gap)
-        pen.text((across + side // 2, head // 2), title, "#22252e", font, anchor="mm")
+        across = left + index * (wide + gap)
+        pen.text((across + wide // 2, head // 2), title, "#22252e", font, anchor="mm")
         sheet.paste(true, (across, head))
-        sheet.paste(remembered, (across, head + side + gap))
+        sheet.paste(remembered, (across, head + tall + gap))
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     return buffer.getvalue()
