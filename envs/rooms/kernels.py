@@ -161,16 +161,16 @@ def step_rooms(
         Sight(*tables),
         Outcome(*written),
     )
-    flat = _flatten(world, outcome.views)
+    flat = flatten(world, outcome.views)
     ended = 0
     for room in range(len(actions)):
-        reward, over = _act(world, room, rules, actions[room])
+        reward, over = act(world, room, rules, actions[room])
         world.elapsed[room] += 1
         late = world.elapsed[room] >= rules.episode_length
         outcome.rewards[room] = reward
         outcome.terminations[room] = over
         outcome.truncations[room] = late and not over
-        _look(world, flat, room, sight)
+        look(world, flat, room, sight)
         if over or late:
             ended += 1
             if autoreset:
@@ -179,7 +179,7 @@ def step_rooms(
                 outcome.final_instructions[room] = world.instruction[room]
                 world.episode[room] += 1
                 generate(world, room, rules, absent, words)
-                _look(world, flat, room, sight)
+                look(world, flat, room, sight)
     return ended
 
 
@@ -202,13 +202,13 @@ def begin_rooms(
 def look_around(arrays: Arrays, tables: Arrays, views: NDArray[np.uint8]) -> None:
     """Write what every agent sees now into views [B, V, V, 3], and note it in `seen_at`."""
     world, sight = World(*arrays), Sight(*tables)
-    flat = _flatten(world, views)
+    flat = flatten(world, views)
     for room in range(len(views)):
-        _look(world, flat, room, sight)
+        look(world, flat, room, sight)
 
 
 @numba.njit(cache=True)
-def _flatten(world: World, views: NDArray[np.uint8]) -> Flat:
+def flatten(world: World, views: NDArray[np.uint8]) -> Flat:
     """Give the same memory under flat indices."""
     B, V = views.shape[:2]
     return Flat(
@@ -220,7 +220,7 @@ def _flatten(world: World, views: NDArray[np.uint8]) -> Flat:
 
 
 @numba.njit(cache=True)
-def _act(world: World, room: int, rules: Rules, action: int) -> tuple[float, bool]:
+def act(world: World, room: int, rules: Rules, action: int) -> tuple[float, bool]:
     """Turn, walk, or move a door; give the reward, and whether the task is over."""
     row, column, direction = world.agent[room, 0], world.agent[room, 1], world.agent[room, 2]
     if action == LEFT:
@@ -281,7 +281,7 @@ def _reach(world: World, room: int, number: int) -> float:
 
 
 @numba.njit(cache=True)
-def _look(world: World, flat: Flat, room: int, sight: Sight) -> None:
+def look(world: World, flat: Flat, room: int, sight: Sight) -> None:
     """Write what one agent sees into its view, and note it in `seen_at`."""
     order, transparent = sight.order, flat.transparent
     here = np.int64(world.agent[room, 0]) * world.cells.shape[2] + world.agent[room, 1]

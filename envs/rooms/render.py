@@ -4,7 +4,9 @@ What the agent sees now is bright, the rest of the room dim. A green dot marks t
 reached since the last refresh.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,34 +28,53 @@ DIMMED = 0.42
 """How far what the agent does not see is blended into the shade, in 0 … 1."""
 
 
+class OtherAgent(NamedTuple):
+    """A further agent in the same house, as it is drawn."""
+
+    row: int
+    column: int
+    heading: int
+    """Where it looks: 0 east, 1 south, 2 west, 3 north."""
+    colour: RGB
+
+
 def draw_room(
-    world: World, room: int, options: RoomsOptions, tile: int = TILE
+    world: World,
+    room: int,
+    options: RoomsOptions,
+    tile: int = TILE,
+    others: Sequence[OtherAgent] = (),
+    colour: RGB = AGENT_COLOUR,
 ) -> NDArray[np.uint8]:
-    """Draw one room with its outer walls.
+    """Draw one room with its outer walls, the agent in its colour, and others in the same house.
 
     Gives uint8 [rows · tile, columns · tile, 3] of the grid, red, green, blue.
     """
     walls = world.cells[room, :, :, WHAT] == WALL
     picture = Image.fromarray(_draw_ground(walls, tile))
     for number in range(world.object_count[room]):
-        row, column, shape, colour, size = world.objects[room, number].tolist()
+        row, column, shape, kind, size = world.objects[room, number].tolist()
         sprite = glyph(
             options.shape_names[shape],
-            options.colour_names[colour],
+            options.colour_names[kind],
             round(tile * _share_of_tile(size, options.sizes)),
         )
         _paste(picture, sprite, row, column, tile)
     _dim(picture, world.seen_at[room] != world.elapsed[room], tile)
     for row, column in world.objects[room, world.reached[room], :2].tolist():
         _paste(picture, _reached_mark(tile), row, column, tile)
-    row, column, direction = world.agent[room].tolist()
-    _paste(picture, _agent_sprite(direction, tile), row, column, tile)
+    row, column, heading = world.agent[room].tolist()
+    for agent in (*others, OtherAgent(row, column, heading, colour)):
+        sprite = _agent_sprite(agent.heading, tile, agent.colour)
+        _paste(picture, sprite, agent.row, agent.column, tile)
     return np.array(picture)
 
 
-def describe_room(world: World, room: int, options: RoomsOptions) -> str:
+def describe_room(
+    world: World, room: int, options: RoomsOptions, others: Sequence[OtherAgent] = ()
+) -> str:
     """Draw one room in letters, with ANSI escape sequences for colours: `#` wall, `.` floor that is
-    seen now, `>v<^` the agent.
+    seen now, `>v<^` the agent. Others in the same house look like it, in their colours.
 
     Objects are letters in their colours, explained below the map, each with a `*` if it has been
     reached.
@@ -68,6 +89,8 @@ def describe_room(world: World, room: int, options: RoomsOptions) -> str:
         letter = _inked(chr(ord("a") + number), PALETTE[options.colour_names[colour]])
         letters[row, column] = letter
         legend.append(f"{letter} {' '.join(words)}{' *' if world.reached[room, number] else ''}")
+    for agent in others:
+        letters[agent.row, agent.column] = _inked(">v<^"[agent.heading], agent.colour)
     row, column, direction = world.agent[room].tolist()
     letters[row, column] = ">v<^"[direction]
     return "\n".join([" ".join(line) for line in letters] + legend)
@@ -107,14 +130,14 @@ def _share_of_tile(size: int, sizes: int) -> float:
 
 
 @lru_cache
-def _agent_sprite(direction: int, tile: int) -> Image.Image:
+def _agent_sprite(direction: int, tile: int, colour: RGB = AGENT_COLOUR) -> Image.Image:
     """Give the agent, an arrow head, RGBA."""
     side = tile * SUPERSAMPLING
     sprite = Image.new("RGBA", (side, side))
     pen = ImageDraw.Draw(sprite)
     arrow = [(0.84, 0.5), (0.2, 0.18), (0.34, 0.5), (0.2, 0.82)]
     points = [(x * side, y * side) for x, y in arrow]
-    pen.polygon(points, fill=AGENT_COLOUR)
+    pen.polygon(points, fill=colour)
     pen.line(
         [*points, points[0], points[1]],
         fill=(255, 255, 255),
