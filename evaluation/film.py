@@ -1,7 +1,9 @@
-"""Films: a room walked through, and beside it what the agent remembers and answers, as a GIF."""
+"""Films: a room walked through, and beside it what the agent remembers and answers."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,15 +15,17 @@ from groundling.agents.agent import Rows
 from groundling.agents.generators import named_generator, named_seed
 from groundling.agents.probe import Probe
 from groundling.envs.questions import NOT_SEEN, Questions, QuestionSource
+from groundling.envs.rooms.caption import wrapped
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.render import TILE, draw_view
+from groundling.envs.rooms.render import TILE, draw_view, tile_of
+from groundling.envs.rooms.window import Window
 from groundling.evaluation.conversation import likeliest
 from groundling.evaluation.imagination import HORIZONS, Imagination
 from groundling.evaluation.minds_eye import load_minds_eye
 from groundling.evaluation.probing import load_probe
 from groundling.evaluation.walks import Reader, at_random, by_agent, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
-from groundling.training.environments import make_environment
+from groundling.training.environments import Environment, make_environment
 from groundling.training.run import RunDirectory, load_agent, resolve_device
 from groundling.training.seeds import environment_seed
 
@@ -30,7 +34,7 @@ QUESTION_STEPS = 7
 """Steps for which a question stays on the screen."""
 PANEL_WIDTH = 340
 MARGIN = 20
-VIEW_WIDTH = 96
+VIEW_WIDTH, LARGEST_VIEW = 96, 400
 INK, FAINT, RIGHT, WRONG, PAPER = "#22252e", "#7a8090", "#1d8a4f", "#c2412d", "#fbfaf7"
 
 
@@ -53,16 +57,58 @@ def film_run(
     imagine: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Films a trained agent in a room it never met.
-
-    If it was probed, with questions and answers; if its memory can be drawn (see `minds_eye`), with
-    what it sees and the room as it remembers it.
+    """Writes the film of a trained agent (see `run_frames`) as a GIF.
 
     Args:
         run_dir: of the run.
         file: the GIF to write.
         steps: how long.
         seed: which room, and which actions are drawn.
+        imagine: see `run_frames`.
+        device: of the agent.
+    """
+    frames = run_frames(run_dir, seed=seed, imagine=imagine, device=device)
+    return write_gif(list(islice(frames, steps)), file)
+
+
+def film_environment(
+    config: EnvironmentConfig, file: Path | str, *, steps: int = 64, seed: int = 0
+) -> Path:
+    """Writes the film of an environment (see `environment_frames`) as a GIF.
+
+    Raises:
+        ValueError: the seed is negative.
+    """
+    return write_gif(list(islice(environment_frames(config, seed=seed), steps)), file)
+
+
+def show(frames: Iterable[Image.Image]) -> None:
+    """Shows a film in a window, until it ends or somebody closes the window.
+
+    Raises:
+        ValueError: there is no pygame, or no display.
+    """
+    window = Window(1000 / FRAME_MILLISECONDS)
+    try:
+        for frame in frames:
+            window.show(np.asarray(frame))
+            if not window.is_open:
+                return
+    finally:
+        window.close()
+
+
+def run_frames(
+    run_dir: Path | str, *, seed: int = 0, imagine: bool = False, device: str = "cpu"
+) -> Iterator[Image.Image]:
+    """A trained agent in rooms it never met, step by step and without end.
+
+    If it was probed, with questions and answers; if its memory can be drawn (see `minds_eye`), with
+    what it sees and the room as it remembers it.
+
+    Args:
+        run_dir: of the run.
+        seed: which room comes first, and which actions are drawn.
         imagine: draw what its simulator had expected to see beside what it sees (SimCore, in our
             own rooms).
         device: of the agent.
@@ -80,7 +126,7 @@ def film_run(
     imagination = Imagination(reader) if imagine else None
     eye = load_minds_eye(run, agent, config)
     choose = by_agent(reader, named_generator(seed, "film", resolve_device(device)))
-    frames, earned = [], 0.0
+    tally = _Tally()
     rows = walk(
         environment,
         seed=environment_seed("evaluation") + seed,
@@ -88,21 +134,41 @@ def film_run(
         readers=(reader,),
         device=device,
     )
-    for step, row in zip(range(steps), rows, strict=False):
-        # A film that runs into the next episode starts to count anew.
-        earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
-        panels = [Panel(cast(Any, environment.render())[0], f"step {step}", f"return {earned:.0f}")]
-        if eye is not None:
-            view = draw_view(_view(row), config.env.rooms, TILE)
-            memory = eye.picture(reader.state.belief, TILE)
-            panels += [Panel(view, "its view"), Panel(memory, "its memory")]
-        frame = _frame(panels, interviewer.ask(step) if interviewer else None)
-        if imagination is not None:
-            imagination.follow(row)
-            frame = _above(frame, _imagined(imagination, _view(row), config.env.rooms))
-        frames.append(frame)
-    environment.close()
-    return write_gif(frames, file)
+    with contextlib.closing(environment):
+        for step, row in enumerate(rows):
+            tally.follow(row)
+            panels = [_scene(environment, step, tally)]
+            if eye is not None:
+                view = draw_view(_view(row), config.env.rooms, _view_tile(config.env.rooms))
+                memory = eye.picture(reader.state.belief, tile_of(config.env.rooms))
+                panels += [Panel(view, "its view"), Panel(memory, "its memory")]
+            frame = _frame(panels, interviewer.ask(step) if interviewer else None)
+            if imagination is not None:
+                imagination.follow(row)
+                frame = _above(frame, _imagined(imagination, _view(row), config.env.rooms))
+            yield frame
+
+
+def environment_frames(config: EnvironmentConfig, *, seed: int = 0) -> Iterator[Image.Image]:
+    """An environment step by step and without end: the scripted explorer walks where there is one,
+    else chance.
+
+    Raises:
+        ValueError: the seed is negative.
+    """
+    generator = np.random.default_rng(named_seed(seed, "film"))
+    environment = make_environment(config, num_envs=1, render_mode="rgb_array")
+    choose = by_explorer(environment) if config.is_rooms else at_random(environment, generator)
+    tally = _Tally()
+    with contextlib.closing(environment):
+        for step, row in enumerate(walk(environment, seed=seed, choose=choose)):
+            tally.follow(row)
+            yield _frame([_scene(environment, step, tally)], None)
+
+
+def _view_tile(rooms: RoomsOptions) -> int:
+    """Side of a cell of the view, in pixels: that of the room's, unless the view is large."""
+    return min(TILE, LARGEST_VIEW // rooms.view_size)
 
 
 def _view(row: Rows) -> NDArray[np.uint8]:
@@ -138,24 +204,28 @@ def _above(upper: Image.Image, lower: Image.Image) -> Image.Image:
     return both
 
 
-def film_environment(
-    config: EnvironmentConfig, file: Path | str, *, steps: int = 64, seed: int = 0
-) -> Path:
-    """Films an environment: the scripted explorer walks where there is one, else chance.
+class _Tally:
+    """Counts what is earned; a film that runs into the next episode starts anew, and says what the
+    last one brought."""
 
-    Raises:
-        ValueError: the seed is negative.
-    """
-    generator = np.random.default_rng(named_seed(seed, "film"))
-    environment = make_environment(config, num_envs=1, render_mode="rgb_array")
-    choose = by_explorer(environment) if config.is_rooms else at_random(environment, generator)
-    frames, earned = [], 0.0
-    for step, row in zip(range(steps), walk(environment, seed=seed, choose=choose), strict=False):
-        earned = 0.0 if row.is_first.item() else earned + row.previous_reward.item()
-        picture = cast(Any, environment.render())[0]
-        frames.append(_frame([Panel(picture, f"step {step}", f"return {earned:.0f}")], None))
-    environment.close()
-    return write_gif(frames, file)
+    def __init__(self) -> None:
+        self.earned = 0.0
+        self.last: float | None = None
+        self._begun = False
+
+    def follow(self, row: Rows) -> None:
+        """Counts the reward that led to a row of one world."""
+        self.earned += row.previous_reward.item()
+        if row.is_first.item():
+            self.last = self.earned if self._begun else None
+            self.earned = 0.0
+        self._begun = True
+
+    @property
+    def text(self) -> str:
+        """For a caption."""
+        last = "" if self.last is None else f"   (last: {round(self.last, 2):g})"
+        return f"return {round(self.earned, 2):g}{last}"
 
 
 class _Interviewer:
@@ -207,6 +277,12 @@ class Panel:
     right: str = ""
 
 
+def _scene(environment: Environment, step: int, tally: _Tally) -> Panel:
+    """The first world as it is now, with the step and what was earned so far."""
+    picture = cast(Any, environment.render())[0]
+    return Panel(picture, f"step {step}", tally.text)
+
+
 def _frame(panels: Sequence[Panel], interview: Interview | None) -> Image.Image:
     """Pictures side by side, their captions under them, and an interview beside them."""
     height = max(len(panel.picture) for panel in panels)
@@ -229,7 +305,7 @@ def _frame(panels: Sequence[Panel], interview: Interview | None) -> Image.Image:
 def _draw_interview(pen: ImageDraw.ImageDraw, interview: Interview, left: int, width: int) -> None:
     large, small = ImageFont.load_default(19), ImageFont.load_default(14)
     top = MARGIN
-    for line in _wrapped(interview.question.replace(" ?", "?"), large, width):
+    for line in wrapped(interview.question.replace(" ?", "?"), large, width):
         pen.text((left, top), line, INK, large)
         top += 25
     pen.text((left, top + 4), interview.age, FAINT, small)
@@ -242,18 +318,6 @@ def _draw_interview(pen: ImageDraw.ImageDraw, interview: Interview, left: int, w
         pen.rectangle(bar, fill=colour)
         top += 46
     pen.text((left, top + 4), f"truth: {interview.truth}", INK, small)
-
-
-def _wrapped(text: str, font: Any, width: int) -> list[str]:
-    """Lines no wider than `width` pixels."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
 
 
 def write_gif(frames: list[Image.Image], file: Path | str) -> Path:

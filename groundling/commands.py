@@ -3,7 +3,9 @@
 Torch and numba are imported inside, so that help is there at once.
 """
 
+import ast
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,7 @@ import tyro
 
 from groundling.ask import ask
 from groundling.envs.errors import UserError
+from groundling.listing import describe_environments
 from groundling.training.config import EnvironmentConfig
 
 
@@ -254,42 +257,67 @@ def report(
 def watch(
     source: tyro.conf.Positional[str],
     /,
-    gif: Path,
-    steps: int = 64,
+    gif: Path | None = None,
+    options: dict[str, str] | None = None,
+    steps: int | None = None,
     seed: int = 0,
     imagine: bool = False,
 ) -> None:
-    """Film an environment, or a trained agent and what it answers.
+    """Show an environment, or a trained agent and what it answers, in a window or as a film.
 
     Args:
-        source: A run directory, or the id of an environment.
-        gif: The file to write.
-        steps: Length of the film.
+        source: A run directory, or the id of an environment (see envs).
+        gif: The file to write; without it a window is opened.
+        options: Keywords of the environment, as `keyword value` pairs; several values of one
+            keyword have commas between them.
+        steps: How long (default: 64 for a film; a window stays until it is closed).
         seed: Which room.
         imagine: Draw what the agent's simulator had expected to see (a run with SimCore).
     """
-    from groundling.evaluation.film import film_environment, film_run
+    from groundling.evaluation.film import environment_frames, run_frames, show, write_gif
 
-    if steps < 1:
+    if steps is not None and steps < 1:
         raise UserError(f"--steps is {steps}; expected at least 1")
     if Path(source).is_dir():
-        print(f"written: {film_run(source, gif, steps=steps, seed=seed, imagine=imagine)}")
+        if options:
+            raise UserError(f"--options is {options}; a run has its own, expected an environment")
+        frames = run_frames(source, seed=seed, imagine=imagine)
     else:
-        config = EnvironmentConfig(id=source)
-        print(f"written: {film_environment(config, gif, steps=steps, seed=seed)}")
+        frames = environment_frames(_environment(source, options or {}), seed=seed)
+    if gif is None:
+        show(itertools.islice(frames, steps))
+    else:
+        print(f"written: {write_gif(list(itertools.islice(frames, steps or FILM_STEPS)), gif)}")
+
+
+FILM_STEPS = 64
+"""Length of a film, unless told otherwise."""
+
+
+def _environment(name: str, options: Mapping[str, str]) -> EnvironmentConfig:
+    """The environment of an id, with keywords as they come from the command line."""
+    from groundling.envs.rooms.options import RoomsOptions
+
+    keywords = {keyword: _value(text) for keyword, text in options.items()}
+    config = EnvironmentConfig(id=name)
+    if config.is_rooms:
+        keywords = dataclasses.asdict(config.rooms) | keywords
+        return EnvironmentConfig(id=name, rooms=RoomsOptions.from_keywords(keywords))
+    return EnvironmentConfig(id=name, options=keywords)
+
+
+def _value(text: str) -> Any:
+    """A keyword's value: what Python reads, several where commas are, else the word itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return tuple(map(_value, text.split(","))) if "," in text else text
 
 
 def envs() -> None:
     """List the environments and what can be chosen about them."""
-    import gymnasium
-
-    from groundling.envs.rooms.options import RoomsOptions
-
-    ours = [name for name in gymnasium.registry if name.startswith("Groundling/")]
-    print_table(["id", "make with"], [[name, f'gymnasium.make("{name}")'] for name in ours])
-    fields = [[field.name, str(field.default)] for field in dataclasses.fields(RoomsOptions)]
-    print_table(["keyword", "default"], fields)
-    print("groundling train demo --help explains each as --env.rooms.KEYWORD")
+    for titles, rows in describe_environments():
+        print_table(titles, rows, numbers=False)
 
 
 def bench(
@@ -373,7 +401,9 @@ def _print_scores(title: str, columns: Mapping[str, Mapping[str, float]]) -> Non
         print_table([title, *(name.replace(" ", "\n") for name in some)], rows)
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True
+) -> None:
     """Prints a table to stdout, the first column to the left and numbers to the right."""
     from rich.console import Console
     from rich.markup import escape
@@ -381,7 +411,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table()
     for index, title in enumerate(titles):
-        table.add_column(title, justify="left" if index == 0 else "right")
+        table.add_column(title, justify="right" if numbers and index > 0 else "left")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     Console().print(table)

@@ -1,5 +1,7 @@
 """What tests of several layers share: one thread, patient hypothesis, small configurations."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
@@ -13,6 +15,7 @@ from groundling.training.config import (
     TrainConfig,
 )
 
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Windows are opened on no display.
 torch.set_num_threads(1)
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")

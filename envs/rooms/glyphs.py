@@ -16,9 +16,9 @@ SUPERSAMPLING = 4
 PALETTE = {
     "red": (220, 62, 62),
     "green": (62, 160, 78),
-    "blue": (58, 108, 214),
+    "blue": (52, 114, 226),
     "yellow": (246, 202, 50),
-    "purple": (126, 74, 180),
+    "purple": (128, 56, 166),
     "orange": (240, 138, 36),
     "white": (250, 250, 250),
     "brown": (134, 86, 48),
@@ -56,7 +56,7 @@ GLYPHS: dict[str, tuple[Stroke, ...]] = {
         Stroke("line", BODY, (11, 12, 22, 12), 3),
         Stroke("line", BODY, (17, 12, 17, 17), 2.5),
         Stroke("line", BODY, (21, 12, 21, 18), 2.5),
-        Stroke("ring", BODY, (2, 6.5, 13, 17.5), 3.2),
+        Stroke("ring", BODY, (1.5, 6, 13.5, 18), 3),
     ),
     "ball": (
         Stroke("ellipse", BODY, (3, 3, 21, 21)),
@@ -192,18 +192,22 @@ GLYPHS: dict[str, tuple[Stroke, ...]] = {
         Stroke("ellipse", PAPER, (13, 10.5, 15, 12.5)),
     ),
     "mirror": (
-        Stroke("line", BODY, (12, 14, 12, 23), 3.4),
-        Stroke("ellipse", BODY, (4, 1, 20, 17)),
-        Stroke("ellipse", PAPER, (6.6, 3.6, 17.4, 14.4)),
-        Stroke("line", DARK, (9, 10.5, 13, 6.5), 1.3),
+        Stroke("line", BODY, (3, 11, 3, 17, 21, 17, 21, 11), 1.8),
+        Stroke("line", BODY, (12, 17, 12, 22), 2.4),
+        Stroke("box", BODY, (5.5, 20.5, 18.5, 23), 1.2),
+        Stroke("ellipse", BODY, (4.5, 0.5, 19.5, 18.5)),
+        Stroke("ellipse", PAPER, (7, 3, 17, 16)),
+        Stroke("line", DARK, (8.6, 11, 13.6, 4.4), 1.2),
+        Stroke("line", DARK, (10.4, 13.6, 15.8, 6.6), 1.2),
     ),
     "vase": (
-        Stroke("line", DARK, (12, 8, 8, 2), 1.4),
-        Stroke("line", DARK, (12, 8, 16, 2), 1.4),
-        Stroke("ellipse", LIGHT, (5, 0.5, 9.5, 5)),
-        Stroke("ellipse", LIGHT, (14.5, 0.5, 19, 5)),
-        Stroke("polygon", BODY, (8, 7, 16, 7, 14.5, 10, 19, 15, 16, 22, 8, 22, 5, 15, 9.5, 10)),
-        Stroke("line", DARK, (6, 15.5, 18, 15.5), 1.6),
+        Stroke("ring", DARK, (3.5, 5.5, 11.5, 13.5), 1.8),
+        Stroke("ring", DARK, (12.5, 5.5, 20.5, 13.5), 1.8),
+        Stroke("box", DARK, (8, 20, 16, 23), 1),
+        Stroke("ellipse", BODY, (4.5, 8.5, 19.5, 22)),
+        Stroke("box", BODY, (9, 3, 15, 12), 0.5),
+        Stroke("box", BODY, (6.8, 1.2, 17.2, 4), 1.2),
+        Stroke("line", DARK, (5.5, 14, 9, 16.4, 12, 14, 15, 16.4, 18.5, 14), 1.6),
     ),
 }
 
@@ -245,18 +249,19 @@ def _tone(colour: RGB, tone: str) -> RGB:
     if tone == PAPER:
         return (255, 255, 255)
     if tone == DARK:
-        return _blend(colour, (20, 20, 30), 0.38)
-    return _blend(colour, (255, 255, 255), 0.4) if tone == LIGHT else colour
+        return mixed(colour, (20, 20, 30), 0.38)
+    return mixed(colour, (255, 255, 255), 0.4) if tone == LIGHT else colour
 
 
-def _blend(colour: RGB, other: RGB, share: float) -> RGB:
+def mixed(colour: RGB, other: RGB, share: float) -> RGB:
+    """Give a colour with a share, in 0 … 1, of another one."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(colour, other, strict=True))
     return red, green, blue
 
 
 def _outline_colour(body: RGB) -> RGB:
     """Give a colour in which the outline stands out against the object and the floor."""
-    return (232, 232, 236) if body == PALETTE["black"] else _blend(body, INK, 0.75)
+    return (232, 232, 236) if body == PALETTE["black"] else mixed(body, INK, 0.75)
 
 
 def _outline(sheet: Image.Image, pixels: int, colour: RGB) -> Image.Image:

@@ -18,10 +18,10 @@ from groundling.envs.questions import Questions
 from groundling.envs.rooms.company import Results, company_of
 from groundling.envs.rooms.house import Houses
 from groundling.envs.rooms.house_options import HouseOptions
+from groundling.envs.rooms.house_render import describe_house, draw_house
 from groundling.envs.rooms.kernels import ACTIONS
 from groundling.envs.rooms.oracle import guess
 from groundling.envs.rooms.questions import sample_questions
-from groundling.envs.rooms.render import OtherAgent, describe_room, draw_room
 from groundling.envs.rooms.single import (
     LARGEST_SEED,
     RENDER_FPS,
@@ -31,6 +31,7 @@ from groundling.envs.rooms.single import (
     observation_space_of,
 )
 from groundling.envs.rooms.typed import typed_question
+from groundling.envs.rooms.window import Window
 from groundling.envs.rooms.wording import QUESTION_TYPES
 from groundling.envs.rooms.world import CHANNELS, World
 from groundling.envs.vocabulary import VOCABULARY, Vocabulary
@@ -40,8 +41,6 @@ NAME = "groundling_house_v0"
 Observation = dict[str, Any]
 
 HEADINGS = 4
-AGENT_COLOURS = ((44, 46, 58), (196, 44, 96), (0, 118, 140), (214, 120, 0))
-"""In pictures, by the agent's number: red, green, blue."""
 
 
 def house_observation_space_of(options: HouseOptions) -> spaces.Dict:
@@ -67,6 +66,8 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
     `episode_length` steps all that are left are truncated. `reset(seed=s)` begins episode 0 of seed
     s, `reset()` the next episode. Each agent can be asked about its house (`QuestionSource`, world
     i is what agent i knows).
+
+    With `render_mode="human"` every reset and step is shown in a window, at 8 steps a second.
     """
 
     metadata = {  # noqa: RUF012
@@ -86,7 +87,7 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
                 )
             options["episode_length"] = max_cycles
         self.rooms = HouseOptions.from_keywords(options)
-        check_render_mode(render_mode)
+        check_render_mode(render_mode, RENDER_MODES)
         self.render_mode = render_mode
         self.possible_agents = [f"agent_{number}" for number in range(self.rooms.agents)]
         self.agents: list[str] = []
@@ -97,8 +98,9 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
         }
         self._action_spaces = {agent: spaces.Discrete(ACTIONS) for agent in self.possible_agents}
         self._seeded = False
-        self._shown = np.arange(self.rooms.agents)
+        self._shown: list[int] = []
         """Rows of who acted last: they are in the picture, even if they have just left."""
+        self._window = Window(RENDER_FPS) if render_mode == "human" else None
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """Give an agent's space, always the same object: see `house_observation_space_of`."""
@@ -127,8 +129,10 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
         self._seeded = True
         self.houses.begin(np.ones(1, np.bool_))
         self.agents = list(self.possible_agents)
-        self._shown = np.arange(len(self.agents))
-        return self._observations(self.houses.look()), {agent: {} for agent in self.agents}
+        self._shown = list(range(len(self.agents)))
+        observations = self._observations(self.houses.look())
+        self._show()
+        return observations, {agent: {} for agent in self.agents}
 
     def step(
         self, actions: dict[str, Any]
@@ -149,7 +153,7 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
         if set(actions) != set(self.agents):
             raise ValueError(f"actions of {list(actions)}, expected those of {self.agents}")
         chosen = [index(actions.get(agent, 0)) for agent in self.possible_agents]
-        self._shown = np.flatnonzero(self.houses.members.present)
+        self._shown = [self._row(agent) for agent in self.agents]
         results = self.houses.step(np.array(chosen, np.int64))
         infos: dict[str, dict[str, Any]] = {agent: {} for agent in self.agents}
         found = (
@@ -160,6 +164,7 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
             infos,
         )
         self.agents = self._left(results)
+        self._show()
         return found
 
     def _left(self, results: Results) -> list[str]:
@@ -206,24 +211,22 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
     def render(self) -> Any:
         """Give a picture, uint8 [height, width, 3], or with `ansi` a map in letters.
 
-        It shows what the agents that acted last have seen: what anybody sees is bright.
+        It shows the agents that acted last, and what they have seen. With `human` there is nothing
+        to give, and nothing to do: reset and step show the house.
         """
-        if self.render_mode is None:
+        if self.render_mode in (None, "human"):
             return None
-        world, shown = self.world, self._shown
-        one = World._make(array[shown[:1]] for array in world)
-        one.seen_at[0] = world.seen_at[shown].max(axis=0)
-        first, *others = map(self._drawn, shown.tolist())
-        if self.render_mode == "ansi":
-            return describe_room(one, 0, self.rooms, others=others)
-        return draw_room(one, 0, self.rooms, others=others, colour=first.colour)
-
-    def _drawn(self, number: int) -> OtherAgent:
-        row, column, heading = self.world.agent[number].tolist()
-        return OtherAgent(row, column, heading, AGENT_COLOURS[number])
+        draw = describe_house if self.render_mode == "ansi" else draw_house
+        return draw(self.world, self._shown, self.rooms)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Close the window, where there is one."""
+        if self._window is not None:
+            self._window.close()
+
+    def _show(self) -> None:
+        if self._window is not None and self._window.is_open:
+            self._window.show(draw_house(self.world, self._shown, self.rooms))
 
     @property
     def vocabulary(self) -> Vocabulary:

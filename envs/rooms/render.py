@@ -1,30 +1,38 @@
-"""Pictures of a room, for people: in colours, and as a map in letters.
+"""Pictures of a house, for people.
 
-What the agent sees now is bright, the rest of the room dim. A green dot marks the objects that were
-reached since the last refresh.
+What the agent sees now is bright, and a line runs around it; what it saw earlier in the episode is
+dimmer, what it never saw darkest. Wall that nobody can ever see, outside of the house, is left
+blank. A green dot marks the objects that were reached since the last refresh, corners around a cell
+the object that an instruction means.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from groundling.envs.rooms.glyphs import PALETTE, RGB, SUPERSAMPLING, glyph
+from groundling.envs.rooms.caption import draw_caption
+from groundling.envs.rooms.glyphs import RGB
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, FLOOR, HIDDEN, SIZE, WALL, WHAT, World
+from groundling.envs.rooms.sprites import AGENT_COLOUR, agent_sprite, reached_mark, target_mark
+from groundling.envs.rooms.tiles import (
+    dim,
+    draw_edge,
+    draw_ground,
+    never_visible,
+    paste,
+    place_doorways,
+    place_things,
+)
+from groundling.envs.rooms.world import COLOUR, FLOOR, HIDDEN, NEVER, NONE, SIZE, WALL, WHAT, World
 
-TILE = 40
-"""Side of a cell in a picture, in pixels, unless told otherwise."""
-
-FLOOR_COLOURS: tuple[RGB, RGB] = ((242, 234, 218), (234, 225, 207))
-WALL_COLOUR: RGB = (86, 94, 116)
-AGENT_COLOUR: RGB = (44, 46, 58)
-REACHED_COLOUR: RGB = (40, 168, 92)
-SHADE: RGB = (44, 48, 66)
-DIMMED = 0.42
+TILE, SMALLEST_TILE = 40, 14
+"""Side of a cell in a picture, in pixels: of a small house, and the least of a large one."""
+LARGEST_PICTURE = 960
+"""Pixels a picture's longer side has at most, if cells of the smallest size allow it."""
+SEEN_EARLIER, NEVER_SEEN = 0.34, 0.62
 """How far what the agent does not see is blended into the shade, in 0 … 1."""
 
 
@@ -38,125 +46,69 @@ class OtherAgent(NamedTuple):
     colour: RGB
 
 
+def tile_of(options: RoomsOptions) -> int:
+    """Give the side of a cell, in pixels, at which a house of this kind makes a handy picture."""
+    return max(SMALLEST_TILE, min(TILE, LARGEST_PICTURE // max(options.grid_shape)))
+
+
 def draw_room(
     world: World,
     room: int,
     options: RoomsOptions,
-    tile: int = TILE,
+    tile: int | None = None,
     others: Sequence[OtherAgent] = (),
     colour: RGB = AGENT_COLOUR,
 ) -> NDArray[np.uint8]:
-    """Draw one room with its outer walls, the agent in its colour, and others in the same house.
+    """Draw one house with its outer walls.
+
+    Args:
+        world: the batch.
+        room: which of it.
+        options: of the rooms.
+        tile: side of a cell in pixels; `tile_of` unless given.
+        others: further agents in the house.
+        colour: of the agent whose house it is.
 
     Gives uint8 [rows · tile, columns · tile, 3] of the grid, red, green, blue.
     """
-    walls = world.cells[room, :, :, WHAT] == WALL
-    picture = Image.fromarray(_draw_ground(walls, tile))
-    for number in range(world.object_count[room]):
-        row, column, shape, kind, size = world.objects[room, number].tolist()
-        sprite = glyph(
-            options.shape_names[shape],
-            options.colour_names[kind],
-            round(tile * _share_of_tile(size, options.sizes)),
-        )
-        _paste(picture, sprite, row, column, tile)
-    _dim(picture, world.seen_at[room] != world.elapsed[room], tile)
+    tile = tile or tile_of(options)
+    cells = world.cells[room]
+    picture = Image.fromarray(draw_ground(cells, options, tile))
+    place_doorways(picture, cells, options, tile)
+    sizes = np.maximum(cells[..., SIZE].astype(np.int64) - 1, 0)
+    place_things(picture, cells[..., WHAT], cells[..., COLOUR], sizes, options, tile)
+    seen_now = world.seen_at[room] == world.elapsed[room]
+    darkness = np.where(world.seen_at[room] == NEVER, NEVER_SEEN, SEEN_EARLIER)
+    darkness[seen_now | never_visible(cells[..., WHAT])] = 0
+    dim(picture, darkness, tile)
+    draw_edge(picture, seen_now, tile)
     for row, column in world.objects[room, world.reached[room], :2].tolist():
-        _paste(picture, _reached_mark(tile), row, column, tile)
+        paste(picture, reached_mark(tile), row, column, tile)
+    if world.target[room] != NONE:
+        row, column = world.objects[room, world.target[room], :2].tolist()
+        paste(picture, target_mark(tile), row, column, tile)
     row, column, heading = world.agent[room].tolist()
     for agent in (*others, OtherAgent(row, column, heading, colour)):
-        sprite = _agent_sprite(agent.heading, tile, agent.colour)
-        _paste(picture, sprite, agent.row, agent.column, tile)
+        sprite = agent_sprite(agent.heading, agent.colour, tile)
+        paste(picture, sprite, agent.row, agent.column, tile)
     return np.array(picture)
 
 
-def describe_room(
-    world: World, room: int, options: RoomsOptions, others: Sequence[OtherAgent] = ()
-) -> str:
-    """Draw one room in letters, with ANSI escape sequences for colours: `#` wall, `.` floor that is
-    seen now, `>v<^` the agent. Others in the same house look like it, in their colours.
+def draw_scene(
+    world: World,
+    room: int,
+    options: RoomsOptions,
+    tile: int | None = None,
+    others: Sequence[OtherAgent] = (),
+) -> NDArray[np.uint8]:
+    """Draw one house as `draw_room` does, with the instruction under it where there is one.
 
-    Objects are letters in their colours, explained below the map, each with a `*` if it has been
-    reached.
+    Gives uint8 [height, width, 3], of one size for all houses of these options.
     """
-    walls = world.cells[room, :, :, WHAT] == WALL
-    seen = world.seen_at[room] == world.elapsed[room]
-    letters = np.where(walls, "#", np.where(seen, ".", " ")).astype(object)
-    legend = []
-    for number in range(world.object_count[room]):
-        row, column, shape, colour, size = world.objects[room, number].tolist()
-        words = (options.size_names[size], options.colour_names[colour], options.shape_names[shape])
-        letter = _inked(chr(ord("a") + number), PALETTE[options.colour_names[colour]])
-        letters[row, column] = letter
-        legend.append(f"{letter} {' '.join(words)}{' *' if world.reached[room, number] else ''}")
-    for agent in others:
-        letters[agent.row, agent.column] = _inked(">v<^"[agent.heading], agent.colour)
-    row, column, direction = world.agent[room].tolist()
-    letters[row, column] = ">v<^"[direction]
-    return "\n".join([" ".join(line) for line in letters] + legend)
-
-
-def _inked(letter: str, colour: RGB) -> str:
-    """A bold letter in a colour, on paper so that black can be read as well as white."""
-    red, green, blue = colour
-    paper = (70, 74, 86) if sum(colour) > 380 else (236, 236, 240)
-    return f"\033[1;38;2;{red};{green};{blue};48;2;{';'.join(map(str, paper))}m{letter}\033[0m"
-
-
-def _draw_ground(walls: NDArray[np.bool_], tile: int) -> NDArray[np.uint8]:
-    """Give floor and walls, uint8 [rows · tile, columns · tile, 3]."""
-    rows, columns = np.indices(walls.shape)
-    colours: NDArray[np.uint8] = np.array(FLOOR_COLOURS, np.uint8)[(rows + columns) % 2]
-    colours[walls] = WALL_COLOUR
-    return colours.repeat(tile, axis=0).repeat(tile, axis=1)
-
-
-def _dim(picture: Image.Image, hidden: NDArray[np.bool_], tile: int) -> None:
-    """Blend the hidden cells into the shade."""
-    opacity = np.where(hidden, round(255 * DIMMED), 0).astype(np.uint8)
-    mask = Image.fromarray(opacity.repeat(tile, axis=0).repeat(tile, axis=1))
-    picture.paste(SHADE, (0, 0), mask)
-
-
-def _paste(picture: Image.Image, sprite: Image.Image, row: int, column: int, tile: int) -> None:
-    """Put a sprite into the middle of a cell."""
-    gap = (tile - sprite.width) // 2
-    picture.paste(sprite, (column * tile + gap, row * tile + gap), sprite)
-
-
-def _share_of_tile(size: int, sizes: int) -> float:
-    """Give how much of a cell's side an object fills: in between if there is but one size."""
-    return 0.84 if sizes == 1 else (0.56, 0.94)[size]
-
-
-@lru_cache
-def _agent_sprite(direction: int, tile: int, colour: RGB = AGENT_COLOUR) -> Image.Image:
-    """Give the agent, an arrow head, RGBA."""
-    side = tile * SUPERSAMPLING
-    sprite = Image.new("RGBA", (side, side))
-    pen = ImageDraw.Draw(sprite)
-    arrow = [(0.84, 0.5), (0.2, 0.18), (0.34, 0.5), (0.2, 0.82)]
-    points = [(x * side, y * side) for x, y in arrow]
-    pen.polygon(points, fill=colour)
-    pen.line(
-        [*points, points[0], points[1]],
-        fill=(255, 255, 255),
-        width=round(0.06 * side),
-        joint="curve",
-    )
-    turned = sprite.rotate(-90 * direction)
-    return turned.resize((tile, tile), Image.Resampling.LANCZOS)
-
-
-@lru_cache
-def _reached_mark(tile: int) -> Image.Image:
-    """Give the dot in a cell's corner that says its object has been reached, RGBA."""
-    side = tile * SUPERSAMPLING
-    sprite = Image.new("RGBA", (side, side))
-    corners = [round(part * side) for part in (0.72, 0.06, 0.94, 0.28)]
-    pen = ImageDraw.Draw(sprite)
-    pen.ellipse(corners, fill=REACHED_COLOUR, outline=(255, 255, 255), width=round(0.035 * side))
-    return sprite.resize((tile, tile), Image.Resampling.LANCZOS)
+    house = draw_room(world, room, options, tile, others)
+    if options.task != "go_to":
+        return house
+    return np.concatenate([house, draw_caption(world, room, options, house.shape[1])])
 
 
 def draw_view(
@@ -173,12 +125,13 @@ def draw_view(
     Gives uint8 [V · tile, V · tile, 3].
     """
     what = view[..., WHAT]
-    picture = Image.fromarray(_draw_ground(what == WALL, tile))
+    picture = Image.fromarray(draw_ground(view, options, tile))
+    place_doorways(picture, view, options, tile)
     sizes = np.maximum(view[..., SIZE].astype(np.int64) - 1, 0)
-    _place_things(picture, what, view[..., COLOUR], sizes, options, tile)
-    _dim(picture, what == HIDDEN, tile)
+    place_things(picture, what, view[..., COLOUR], sizes, options, tile)
+    dim(picture, NEVER_SEEN * (what == HIDDEN), tile)
     V = len(view)
-    _paste(picture, _agent_sprite(3, tile), V - 1, V // 2, tile)
+    paste(picture, agent_sprite(3, AGENT_COLOUR, tile), V - 1, V // 2, tile)
     return np.array(picture)
 
 
@@ -205,38 +158,10 @@ def draw_map(
     Gives uint8 [(R + 2) · tile, (C + 2) · tile, 3].
     """
     what = np.pad(kind + FLOOR, 1, constant_values=WALL)
-    picture = Image.fromarray(_draw_ground(what == WALL, tile))
+    cells = np.stack([what, np.zeros_like(what), np.zeros_like(what)], axis=-1)
+    picture = Image.fromarray(draw_ground(cells, options, tile))
     colours, opacity = (np.pad(one, 1) for one in (colour, sure))
-    _place_things(picture, what, colours, np.ones_like(what), options, tile, opacity)
+    place_things(picture, what, colours, np.ones_like(what), options, tile, opacity)
     row, column = divmod(place, kind.shape[1])
-    _paste(picture, _agent_sprite(heading, tile), row + 1, column + 1, tile)
+    paste(picture, agent_sprite(heading, AGENT_COLOUR, tile), row + 1, column + 1, tile)
     return np.array(picture)
-
-
-def _place_things(
-    picture: Image.Image,
-    what: NDArray[np.integer],
-    colours: NDArray[np.integer],
-    sizes: NDArray[np.integer],
-    options: RoomsOptions,
-    tile: int,
-    opacity: NDArray[np.floating] | None = None,
-) -> None:
-    """Draw what stands in the cells, all [R, C]; colour 0 is grey."""
-    for row, column in np.argwhere(what >= FIRST_SHAPE):
-        colour = int(colours[row, column])
-        sprite = glyph(
-            options.shape_names[what[row, column] - FIRST_SHAPE],
-            options.colour_names[colour - 1] if colour else None,
-            round(tile * _share_of_tile(int(sizes[row, column]), options.sizes)),
-        )
-        if opacity is not None:
-            sprite = _faint(sprite, float(opacity[row, column]))
-        _paste(picture, sprite, int(row), int(column), tile)
-
-
-def _faint(sprite: Image.Image, opacity: float) -> Image.Image:
-    """Give a sprite that lets the ground through."""
-    fainter = sprite.copy()
-    fainter.putalpha(sprite.getchannel("A").point(lambda alpha: round(alpha * opacity)))
-    return fainter

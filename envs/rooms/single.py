@@ -4,6 +4,7 @@ It runs the kernels of `RoomsVectorEnv` on a batch of one, so both give the same
 step. The vector environment is the fast one.
 """
 
+from collections.abc import Sequence
 from operator import index
 from typing import Any
 
@@ -13,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from groundling.envs.errors import UserError
 from groundling.envs.rooms.instructions import INSTRUCTION_LENGTH
 from groundling.envs.rooms.kernels import (
     ACTIONS,
@@ -24,13 +26,16 @@ from groundling.envs.rooms.kernels import (
     step_rooms,
 )
 from groundling.envs.rooms.layout import empty_world
+from groundling.envs.rooms.letters import describe_room
 from groundling.envs.rooms.options import RoomsOptions
-from groundling.envs.rooms.render import describe_room, draw_room
+from groundling.envs.rooms.render import draw_scene
 from groundling.envs.rooms.rules import absent_kinds, rules_of, words_of
+from groundling.envs.rooms.window import Window
 from groundling.envs.rooms.world import FIRST_SHAPE
 from groundling.envs.vocabulary import VOCABULARY
 
-RENDER_MODES = ["rgb_array", "ansi"]
+BATCH_RENDER_MODES = ["rgb_array", "ansi"]
+RENDER_MODES = [*BATCH_RENDER_MODES, "human"]
 RENDER_FPS = 8
 LARGEST_SEED = 2**63 - 1
 
@@ -57,10 +62,10 @@ def observation_space_of(options: RoomsOptions) -> spaces.Dict:
     return spaces.Dict(parts)
 
 
-def check_render_mode(render_mode: str | None) -> None:
-    """Raise ValueError for a render mode that rooms do not have."""
-    if render_mode is not None and render_mode not in RENDER_MODES:
-        raise ValueError(f"render_mode={render_mode!r}, expected one of {', '.join(RENDER_MODES)}")
+def check_render_mode(render_mode: str | None, known: Sequence[str]) -> None:
+    """Raise ValueError for a render mode that is not among the known ones."""
+    if render_mode is not None and render_mode not in known:
+        raise UserError(f"render_mode={render_mode!r}, expected one of {', '.join(known)}")
 
 
 def check_seed(seed: int) -> None:
@@ -91,13 +96,16 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
     1 turn right, 2 forward, 3 interact. Episodes are truncated after `episode_length` steps; those
     of the explore task never terminate, those of go-to do with the first object that is walked
     against. `reset(seed=s)` begins episode 0 of seed s, `reset()` the next episode.
+
+    With `render_mode="human"` every reset and step is shown in a window, at 8 steps a second. If
+    somebody closes it the episode goes on unseen and at full speed.
     """
 
     metadata = {"render_modes": RENDER_MODES, "render_fps": RENDER_FPS}  # noqa: RUF012
 
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
         self.rooms = RoomsOptions.from_keywords(options)
-        check_render_mode(render_mode)
+        check_render_mode(render_mode, RENDER_MODES)
         self.render_mode = render_mode
         self.observation_space = observation_space_of(self.rooms)
         self.action_space = spaces.Discrete(ACTIONS)
@@ -108,6 +116,8 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
         self._sight = tuple(sight_of(self.rooms))
         self._seeded = False
         self._running = False
+        fps = float(self.metadata["render_fps"])
+        self._window = Window(fps) if render_mode == "human" else None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -125,6 +135,7 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
         begin_rooms(self._arrays, self._rules, self._absent, self._words, np.ones(1, np.bool_))
         views = empty_outcome(1, self.rooms).views
         look_around(self._arrays, self._sight, views)
+        self._show()
         return self._observation(views), {}
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -148,15 +159,28 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
         terminated, truncated = bool(outcome.terminations[0]), bool(outcome.truncations[0])
         self._running = not (terminated or truncated)
         reward = float(outcome.rewards[0])
+        self._show()
         return self._observation(outcome.views), reward, terminated, truncated, {}
 
     def render(self) -> Any:
-        """Give a picture, uint8 [height, width, 3], or with `ansi` a map in letters."""
-        if self.render_mode is None:
+        """Give a picture, uint8 [height, width, 3], or with `ansi` a map in letters.
+
+        With `human` there is nothing to give, and nothing to do: reset and step show the house.
+        """
+        if self.render_mode in (None, "human"):
             return None
         if self.render_mode == "ansi":
             return describe_room(self.world, 0, self.rooms)
-        return draw_room(self.world, 0, self.rooms)
+        return draw_scene(self.world, 0, self.rooms)
+
+    def close(self) -> None:
+        """Close the window, where there is one."""
+        if self._window is not None:
+            self._window.close()
+
+    def _show(self) -> None:
+        if self._window is not None and self._window.is_open:
+            self._window.show(draw_scene(self.world, 0, self.rooms))
 
     def _observation(self, views: NDArray[np.uint8]) -> dict[str, Any]:
         observation: dict[str, Any] = {"view": views[0]}

@@ -26,15 +26,16 @@ from groundling.envs.rooms.kernels import (
     step_rooms,
 )
 from groundling.envs.rooms.layout import empty_world
+from groundling.envs.rooms.letters import describe_room
 from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.oracle import guess
 from groundling.envs.rooms.questions import sample_questions
-from groundling.envs.rooms.render import describe_room, draw_room
+from groundling.envs.rooms.render import draw_scene
 from groundling.envs.rooms.rules import absent_kinds, rules_of, words_of
 from groundling.envs.rooms.single import (
+    BATCH_RENDER_MODES,
     LARGEST_SEED,
     RENDER_FPS,
-    RENDER_MODES,
     check_render_mode,
     check_seed,
     empty_outcome,
@@ -59,7 +60,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     """
 
     metadata = {  # noqa: RUF012
-        "render_modes": RENDER_MODES,
+        "render_modes": BATCH_RENDER_MODES,
         "render_fps": RENDER_FPS,
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
@@ -68,7 +69,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}, expected at least 1")
         self.rooms = RoomsOptions.from_keywords(options)
-        check_render_mode(render_mode)
+        check_render_mode(render_mode, BATCH_RENDER_MODES)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.single_observation_space = observation_space_of(self.rooms)
@@ -211,7 +212,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """Give a tuple of B pictures, uint8 [height, width, 3], or with `ansi` of B texts."""
         if self.render_mode is None:
             return None
-        draw = describe_room if self.render_mode == "ansi" else draw_room
+        draw = describe_room if self.render_mode == "ansi" else draw_scene
         return tuple(draw(self.world, room, self.rooms) for room in range(self.num_envs))
 
     def _observation(self, views: NDArray[np.uint8]) -> Observation:

@@ -5,7 +5,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import groundling.envs  # noqa: F401  registers the environments
-from groundling.envs.rooms.single import RENDER_MODES, RoomsEnv
+from groundling.envs.rooms.single import BATCH_RENDER_MODES, RoomsEnv
 from groundling.envs.rooms.vector import RoomsVectorEnv
 
 EXPLORE, GO_TO = "Groundling/Explore-v0", "Groundling/GoTo-v0"
@@ -14,7 +14,7 @@ MANSION = {"layout": "four_rooms", "doors": True, "objects": (3, 6), "wall_colou
 
 
 @pytest.mark.parametrize("house", [{}, HOUSE, {"compass": False, "stagger": True}, MANSION])
-@pytest.mark.parametrize("render_mode", [None, *RENDER_MODES])
+@pytest.mark.parametrize("render_mode", [None, *BATCH_RENDER_MODES])
 def test_gymnasium_finds_nothing_to_warn_of(render_mode, house):
     check_env(gymnasium.make(EXPLORE, render_mode=render_mode, **house).unwrapped)
 
@@ -125,8 +125,8 @@ def test_bad_options_are_refused_when_made():
         gymnasium.make(EXPLORE, objects=100)
     with pytest.raises(ValueError, match="view_size=4, expected an odd number"):
         gymnasium.make_vec(EXPLORE, num_envs=2, view_size=4)
-    with pytest.raises(ValueError, match="render_mode='human'"):
-        RoomsEnv(render_mode="human")
+    with pytest.raises(ValueError, match="render_mode='film', expected one of rgb_array, ansi, hu"):
+        RoomsEnv(render_mode="film")
     env = RoomsEnv()
     env.reset(seed=0)
     with pytest.raises(ValueError, match="an action is not in 0"):
