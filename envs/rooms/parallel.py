@@ -5,7 +5,7 @@ step.
 """
 
 from operator import index
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -39,8 +39,8 @@ from groundling.envs.vocabulary import VOCABULARY, Vocabulary
 NAME = "groundling_house_v0"
 
 Observation = dict[str, Any]
-
 HEADINGS = 4
+"""Codes of how another agent looks, from 1 on."""
 
 
 def house_observation_space_of(options: HouseOptions) -> spaces.Dict:
@@ -48,11 +48,16 @@ def house_observation_space_of(options: HouseOptions) -> spaces.Dict:
     other agents (`house.py`), where there are others."""
     space = observation_space_of(options)
     if options.agents > 1:
-        company, view = company_of(options), space["view"]
-        last = company.what, company.colour + options.agents - 1, HEADINGS
-        most = np.maximum(np.array(last, np.uint8), np.asarray(getattr(view, "high", 0)))
+        company = company_of(options)
+        codes = company.what, company.colour + options.agents - 1, HEADINGS
+        most = np.maximum(_largest_codes(space), np.array(codes, np.uint8))
         space = spaces.Dict({**space.spaces, "view": spaces.Box(0, most, dtype=np.uint8)})
     return space
+
+
+def _largest_codes(space: spaces.Dict) -> NDArray[Any]:
+    """Give the largest codes in a view, [V, V, 3]."""
+    return cast(spaces.Box, space["view"]).high
 
 
 class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
@@ -188,8 +193,8 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
         return observations
 
     def _state_space(self) -> spaces.Box:
-        view = observation_space_of(self.rooms)["view"]
-        cell = [*np.asarray(getattr(view, "high", 0))[0, 0], 1, self.rooms.agents, HEADINGS]
+        codes = _largest_codes(observation_space_of(self.rooms))[0, 0]
+        cell = [*codes, 1, self.rooms.agents, HEADINGS]
         most = np.broadcast_to(np.array(cell, np.uint8), (*self.rooms.grid_shape, len(cell)))
         return spaces.Box(0, most, dtype=np.uint8)
 
@@ -212,10 +217,12 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
         """Give a picture, uint8 [height, width, 3], or with `ansi` a map in letters.
 
         It shows the agents that acted last, and what they have seen. With `human` there is nothing
-        to give, and nothing to do: reset and step show the house.
+        to give, and nothing to do: reset and step show the house. Raises ResetNeeded before them.
         """
         if self.render_mode in (None, "human"):
             return None
+        if not self._shown:
+            raise ResetNeeded("call reset() first: nobody is in the house")
         draw = describe_house if self.render_mode == "ansi" else draw_house
         return draw(self.world, self._shown, self.rooms)
 

@@ -149,6 +149,8 @@ def test_what_is_asked_of_a_house_in_the_wrong_way_is_refused():
     env = HouseEnv(agents=2, episode_length=1)
     with pytest.raises(ResetNeeded):
         env.step({"agent_0": 0, "agent_1": 0})
+    with pytest.raises(ResetNeeded):
+        HouseEnv(render_mode="ansi").render()
     env.reset(seed=0)
     for actions in ({"agent_0": 0}, {"agent_0": 0, "agent_1": 0, "agent_2": 0}, {}):
         with pytest.raises(ValueError, match="expected those of"):
