@@ -149,7 +149,7 @@ def step_rooms(
         Outcome(*written),
     )
     _act(world, rules, actions, outcome)
-    _look(world, sight, np.arange(len(actions)), outcome.views)
+    look(world, sight, np.arange(len(actions)), outcome.views)
     ended = np.flatnonzero(outcome.terminations | outcome.truncations)
     if autoreset:
         for room in ended:
@@ -158,7 +158,7 @@ def step_rooms(
             outcome.final_instructions[room] = world.instruction[room]
             world.episode[room] += 1
             generate(world, int(room), rules, absent, words)
-        _look(world, sight, ended, outcome.views)
+        look(world, sight, ended, outcome.views)
     return len(ended)
 
 
@@ -180,7 +180,7 @@ def begin_rooms(
 @numba.njit(cache=True)
 def look_around(arrays: Arrays, tables: Arrays, views: NDArray[np.uint8]) -> None:
     """Write what every agent sees now into views [B, V, V, 3], and note it in `seen_at`."""
-    _look(World(*arrays), Sight(*tables), np.arange(len(views)), views)
+    look(World(*arrays), Sight(*tables), np.arange(len(views)), views)
 
 
 @numba.njit(cache=True)
@@ -194,7 +194,7 @@ def _act(world: World, rules: Rules, actions: NDArray[np.int64], outcome: Outcom
     for room in range(len(actions)):
         rewards[room], terminations[room] = 0.0, False
         if walk(agent, cells, room, rules.doors, actions[room]):
-            rewards[room], terminations[room] = _meet(world, room, rules.go_to)
+            rewards[room], terminations[room] = meet(world, room, rules.go_to)
         elapsed[room] += 1
         truncations[room] = elapsed[room] >= rules.episode_length and not terminations[room]
 
@@ -223,7 +223,7 @@ def walk(
 
 
 @numba.njit(cache=True)
-def _meet(world: World, room: int, go_to: int) -> tuple[float, bool]:
+def meet(world: World, room: int, go_to: int) -> tuple[float, bool]:
     """Give what walking against the object ahead earns, and whether the task is over."""
     row, column = ahead_of(world.agent[room, 0], world.agent[room, 1], world.agent[room, 2])
     number = object_at(world, room, row, column)
@@ -268,7 +268,7 @@ def reach(reached: NDArray[np.bool_], number: int) -> float:
 
 
 @numba.njit(cache=True)
-def _look(world: World, sight: Sight, rooms: NDArray[np.int64], views: NDArray[np.uint8]) -> None:
+def look(world: World, sight: Sight, rooms: NDArray[np.int64], views: NDArray[np.uint8]) -> None:
     """Write what the agents of these rooms see into their views, and note it in `seen_at`."""
     B, V = views.shape[:2]
     order, offsets = sight.order, sight.offsets

@@ -29,21 +29,25 @@ REACHED, MEANT = " *", " (meant)"
 
 
 def describe_room(
-    world: World, room: int, options: RoomsOptions, others: Sequence[OtherAgent] = ()
+    world: World,
+    room: int,
+    options: RoomsOptions,
+    others: Sequence[OtherAgent] = (),
+    colour: RGB | None = None,
 ) -> str:
     """Draw one house in letters, with ANSI escape sequences for colours that nothing hangs on.
 
-    `>v<^` is the agent, as it looks (others are in their colours), `#` wall, `.` floor that is seen
-    now, `,` floor that was seen earlier; `+` a closed door, `'` an open one. Objects are letters,
-    explained below the map. The instruction, where there is one, stands between the two, the
-    meaning of the signs at the end.
+    `>v<^` is the agent, as it looks (others are in their colours, and it itself is if it has one),
+    `#` wall, `.` floor that is seen now, `,` floor that was seen earlier; `+` a closed door, `'` an
+    open one. Objects are letters, explained below the map. The instruction, where there is one,
+    stands between the two, the meaning of the signs at the end.
     """
     letters = _ground(world, room, options).astype(object)
     legend = []
     for number in range(world.object_count[room]):
-        row, column, shape, colour, size = world.objects[room, number].tolist()
-        words = (options.size_names[size], options.colour_names[colour], options.shape_names[shape])
-        letter = _inked(chr(ord("a") + number), PALETTE[options.colour_names[colour]])
+        row, column, shape, dye, size = world.objects[room, number].tolist()
+        words = (options.size_names[size], options.colour_names[dye], options.shape_names[shape])
+        letter = _inked(chr(ord("a") + number), PALETTE[options.colour_names[dye]])
         letters[row, column] = letter
         notes = REACHED if world.reached[room, number] else ""
         notes += MEANT if number == world.target[room] != NONE else ""
@@ -51,7 +55,7 @@ def describe_room(
     for agent in others:
         letters[agent.row, agent.column] = _inked(FACING[agent.heading], agent.colour)
     row, column, heading = world.agent[room].tolist()
-    letters[row, column] = FACING[heading]
+    letters[row, column] = _inked(FACING[heading], colour) if colour else FACING[heading]
     task = []
     if options.task == "go_to":
         task = [f'"{VOCABULARY.decode(world.instruction[room].tolist())}"']

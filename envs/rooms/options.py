@@ -7,7 +7,7 @@ gymnasium, numba or torch.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from groundling.envs.errors import UserError
 from groundling.envs.vocabulary import COLOURS, NUMBERS, SHAPES, SIZES
@@ -119,7 +119,7 @@ class RoomsOptions:
             _refuse("episode_length", self.episode_length, expected)
 
     @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any]) -> "RoomsOptions":
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
         """Build options from keyword arguments, as `gymnasium.make` passes them on.
 
         Raises ValueError for a keyword that is no option, naming the nearest one.

@@ -57,6 +57,7 @@ def draw_room(
     options: RoomsOptions,
     tile: int | None = None,
     others: Sequence[OtherAgent] = (),
+    colour: RGB = AGENT_COLOUR,
 ) -> NDArray[np.uint8]:
     """Draw one house with its outer walls.
 
@@ -66,6 +67,7 @@ def draw_room(
         options: of the rooms.
         tile: side of a cell in pixels; `tile_of` unless given.
         others: further agents in the house.
+        colour: of the agent whose house it is.
 
     Gives uint8 [rows · tile, columns · tile, 3] of the grid, red, green, blue.
     """
@@ -86,7 +88,7 @@ def draw_room(
         row, column = world.objects[room, world.target[room], :2].tolist()
         paste(picture, target_mark(tile), row, column, tile)
     row, column, heading = world.agent[room].tolist()
-    for agent in (*others, OtherAgent(row, column, heading, AGENT_COLOUR)):
+    for agent in (*others, OtherAgent(row, column, heading, colour)):
         sprite = agent_sprite(agent.heading, agent.colour, tile)
         paste(picture, sprite, agent.row, agent.column, tile)
     return np.array(picture)

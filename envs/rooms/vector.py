@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from groundling.envs.maps import NEVER_SEEN, Maps
 from groundling.envs.questions import Questions
 from groundling.envs.rooms.explorer import explorer_actions
+from groundling.envs.rooms.house import Houses
+from groundling.envs.rooms.house_options import HouseOptions
 from groundling.envs.rooms.kernels import (
     ACTIONS,
     Arrays,
@@ -288,3 +290,7 @@ def compile_kernels() -> None:
     environment.step(environment.explorer_actions())
     generator = np.random.default_rng(0)
     environment.guess(environment.ask(generator), generator)
+    houses = Houses(1, HouseOptions(agents=2, view_size=3))
+    houses.begin(np.ones(1, np.bool_))
+    houses.look()
+    houses.step(np.zeros(2, np.int64))

@@ -237,11 +237,14 @@ def test_questions_tell_the_time_of_their_own_room():
 def test_compiling_leaves_nothing_to_compile() -> None:
     """In a fresh process, every kernel that a run, a question or the explorer needs is compiled."""
     code = """
-from groundling.envs.rooms import combinations, explorer, kernels, oracle, questions
+from groundling.envs.rooms import (
+    combinations, company, explorer, house, kernels, oracle, questions)
 from groundling.envs.rooms.vector import compile_kernels
 compile_kernels()
 needed = (kernels.step_rooms, kernels.begin_rooms, kernels.look_around,
-          questions._draw_questions, explorer._plan, oracle._weigh_answers, combinations._shuffled)
+          questions._draw_questions,
+          company.begin_houses, house.look_about, house.step_houses,
+          explorer._plan, oracle._weigh_answers, combinations._shuffled)
 print([kernel.__name__ for kernel in needed if not kernel.signatures])
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
