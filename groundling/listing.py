@@ -11,6 +11,10 @@ TASKS = {
     "explore": "reach every object, then all of them again: walking, seeing, being asked",
     "go_to": "go to the object that an instruction means: language that is acted on",
 }
+SHARED = [
+    "groundling.envs.groundling_house_v0:parallel_env",
+    "explore with several agents in one house, together or in competition (PettingZoo)",
+]
 LAYOUTS = {
     "single": "one room: what a memory holds, with the least around it",
     "l_shape": "one without a random quadrant: walls hide what is round the corner",
@@ -35,7 +39,7 @@ def describe_environments() -> list[Table]:
     from groundling.envs.registration import plug_ins
     from groundling.envs.rooms.options import TASKS as IDS
 
-    ours = [[name, TASKS[task]] for name, task in IDS.items()]
+    ours = [[name, TASKS[task]] for name, task in IDS.items()] + [SHARED]
     tables = [
         (["id", "task"], ours),
         (["layout", "what it is for"], [list(one) for one in LAYOUTS.items()]),
