@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from groundling.agents.agent import Rows
 from groundling.agents.generators import named_generator, named_seed
 from groundling.agents.probe import Probe
+from groundling.envs.errors import UserError
 from groundling.envs.questions import NOT_SEEN, Questions, QuestionSource
 from groundling.envs.rooms.caption import wrapped
 from groundling.envs.rooms.options import RoomsOptions
@@ -88,7 +89,10 @@ def show(frames: Iterable[Image.Image]) -> None:
     Raises:
         ValueError: there is no pygame, or no display.
     """
-    window = Window(1000 / FRAME_MILLISECONDS)
+    try:
+        window = Window(1000 / FRAME_MILLISECONDS)
+    except UserError as error:
+        raise UserError(f"{error}, or --gif FILE for a film") from error
     try:
         for frame in frames:
             window.show(np.asarray(frame))

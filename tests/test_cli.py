@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from groundling import __version__
 from groundling.cli import main
 from groundling.commands import print_table
-from groundling.evaluation import episodes
+from groundling.evaluation import episodes, film
 from groundling.training.run import RunDirectory, load_agent
 
 SMALL = ["--frames", "1024", "--env.rooms.size", "4", "--env.rooms.view-size", "3"]
@@ -118,6 +119,63 @@ def test_small_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         assert expected in shown
 
 
+HOUSE = [
+    "layout",
+    "two_rooms",
+    "doors",
+    "True",
+    "size",
+    "3,4",
+    "objects",
+    "2",
+    "shapes",
+    "key,ball",
+    "episode_length",
+    "90",
+]
+
+
+def test_any_keyword_of_an_environment_can_be_given(tmp_path: Path) -> None:
+    sizes = {}
+    for name, options in {
+        "small": [],
+        "large": ["--options", *HOUSE, "episode_length", "90"],
+    }.items():
+        film = tmp_path / f"{name}.gif"
+        main(["watch", "Groundling/GoTo-v0", "--gif", str(film), "--steps", "2", *options])
+        with Image.open(film) as frames:
+            sizes[name] = frames.size
+    assert sizes["small"][0] == 7 * 40
+    assert sizes["large"][0] == 11 * 40
+    assert sizes["large"][1] > 6 * 40 + 34, "the instruction stands below the house"
+
+
+def test_watching_without_a_file_opens_a_window(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("pygame")
+    monkeypatch.setattr(film, "FRAME_MILLISECONDS", 1)
+    shown: list[tuple[int, ...]] = []
+    monkeypatch.setattr(film.Window, "show", lambda window, picture: shown.append(picture.shape))
+    monkeypatch.chdir(tmp_path)
+    main(["watch", "Groundling/Explore-v0", "--steps", "3"])
+    main(["watch", str(run), "--steps", "2"])
+    assert len(shown) == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_watching_without_pygame_names_the_extra(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    assert "--gif FILE" in refused(capsys, "watch", "Groundling/Explore-v0")
+
+
+def test_a_run_takes_no_keywords(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "watch", str(run), "--gif", "x.gif", "--options", "size", "4")
+    assert "a run has its own" in said
+
+
 def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["advice"], [["pip install 'groundling[tensorboard]'"]])
     assert "groundling[tensorboard]" in capsys.readouterr().out
@@ -148,6 +206,15 @@ def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> Non
         (["evaluate", "no-such-run"], "no-such-run is no run; expected"),
         (["report", "no-such-run"], "no-such-run is no run; expected"),
         (["watch", "no-such-env", "--gif", "x.gif"], "no-such-env"),
+        (
+            ["watch", "Groundling/GoTo-v0", "--gif", "x.gif", "--options", "dors", "1"],
+            "mean doors?",
+        ),
+        (
+            ["watch", "Groundling/GoTo-v0", "--gif", "x.gif", "--options", "size", "2"],
+            "size=2, expe",
+        ),
+        (["watch", "CartPole-v1", "--gif", "x.gif", "--options", "poles", "2"], "env.options"),
         (["watch", "CartPole-v1", "--gif", "x.gif", "--steps", "0"], "--steps is 0; expected"),
     ],
 )

@@ -5,6 +5,7 @@ a second one takes the first one's place.
 """
 
 import os
+import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,11 @@ from numpy.typing import NDArray
 from groundling.envs.errors import UserError
 
 TITLE = "groundling"
-ELSEWHERE = "expected a desktop, or another way to render (SDL_VIDEODRIVER=dummy: for tests)"
+NO_DISPLAY = (
+    "no display to open a window on; expected a desktop (or SDL_VIDEODRIVER=dummy, for tests)"
+)
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+"""On Linux one of these variables says where to draw."""
 
 
 class Window:
@@ -80,17 +85,19 @@ def _import_pygame() -> Any:
     except ImportError as error:
         raise UserError(
             'a window takes pygame, which is not installed; expected `pip install "groundling'
-            '[watch]"`, or another render mode'
+            '[watch]"`'
         ) from error
     return pygame
 
 
 def _start_display(pygame: Any) -> None:
+    if sys.platform == "linux" and not any(name in os.environ for name in DISPLAYS):
+        raise UserError(NO_DISPLAY)
     try:
         pygame.display.init()
     except pygame.error as error:
-        raise UserError(f"no display to open a window on ({error}); {ELSEWHERE}") from error
-    # Where there is no display SDL may draw off the screen, which nobody would see.
+        raise UserError(f"{NO_DISPLAY} ({error})") from error
+    # If the display does not answer SDL may draw off the screen, which nobody would see.
     if pygame.display.get_driver() == "offscreen" and "SDL_VIDEODRIVER" not in os.environ:
         pygame.display.quit()
-        raise UserError(f"no display to open a window on; {ELSEWHERE}")
+        raise UserError(NO_DISPLAY)

@@ -22,7 +22,7 @@ from groundling.evaluation.minds_eye import inspect_map
 from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.loop import train
 
-GO_TO = RoomsOptions(layout="two_rooms", doors=True, size=3, objects=2, episode_length=60)
+GO_TO = RoomsOptions(layout="two_rooms", doors=True, size=3, objects=2, episode_length=50)
 
 
 def row(reward: float, *, is_first: bool) -> Rows:
@@ -89,7 +89,9 @@ def test_a_film_ends_with_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Groundling/GoTo-v0", GO_TO),
         (
             "Groundling/Explore-v0",
-            RoomsOptions(layout="corridor", doors=True, size=(3, 4), wall_colours=True),
+            RoomsOptions(
+                layout="corridor", doors=True, size=(3, 4), wall_colours=True, episode_length=9
+            ),
         ),
     ],
 )

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -132,22 +133,25 @@ def test_without_pygame_the_extra_is_named(monkeypatch):
     assert "\n" not in str(raised.value)
 
 
-def test_without_a_display_there_is_one_line():
+@pytest.mark.parametrize("display", [{}, {"DISPLAY": ":4711"}])
+def test_without_a_display_there_is_one_line(display):
     command = (
         "from groundling.envs.rooms.single import RoomsEnv\n"
         "try:\n    RoomsEnv(render_mode='human')\n"
         "except ValueError as error:\n    print(error)"
     )
     told = subprocess.run(
-        [sys.executable, "-c", command], env=_without_display(), capture_output=True, text=True
+        [sys.executable, "-c", command],
+        env=_without_display() | display,
+        capture_output=True,
+        text=True,
     )
     assert told.stdout.startswith("no display to open a window on")
     assert told.stdout.count("\n") == 1
+    assert display or not told.stderr
 
 
 def _without_display():
-    import os
-
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
