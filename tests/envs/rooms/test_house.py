@@ -6,7 +6,6 @@ import pytest
 from groundling.envs.rooms.explorer import explorer_actions
 from groundling.envs.rooms.house import Houses
 from groundling.envs.rooms.house_options import HouseOptions
-from groundling.envs.rooms.layout import built
 from groundling.envs.rooms.world import COLOUR, DOORWAY, FLOOR, SIZE, WALL, WHAT
 
 from .house_reference import ReferenceHouse
@@ -107,11 +106,12 @@ def assert_shared(houses: Houses) -> None:
         assert (rows == rows[:, :1]).all(), name
 
 
-def test_agents_start_on_cells_of_their_own_where_a_single_agent_does():
-    house = {"layout": "two_rooms", "size": 3, "objects": 4, "doors": True}
+@pytest.mark.parametrize("doors", [False, True])
+def test_agents_start_on_cells_of_their_own_and_the_first_where_it_would_alone(doors):
+    house = {"layout": "two_rooms", "size": 3, "objects": 4, "doors": doors}
     houses = begun(500, agents=4, **house)
-    single = built(HouseOptions(agents=1, **house), np.arange(500))
-    np.testing.assert_array_equal(houses.world.agent[0], single.agent[0])
+    alone = begun(500, agents=1, **house)
+    np.testing.assert_array_equal(houses.world.agent[::4], alone.world.agent)
     assert_shared(houses)
     np.testing.assert_array_equal(houses.world.episode[::4], np.arange(500))
     cells = np.take_along_axis(

@@ -16,6 +16,8 @@ from groundling.envs.rooms.parallel import HouseEnv
 from groundling.envs.rooms.single import RoomsEnv
 from groundling.envs.rooms.world import OBJECT_COLOUR, OBJECT_SHAPE, OBJECT_SIZE, WALL, WHAT
 
+from .house_reference import ReferenceHouse
+
 with warnings.catch_warnings():
     # They make environments of their own in a way that PettingZoo deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -113,14 +115,14 @@ def test_one_agent_lives_as_in_rooms_env(house):
 
 def test_agents_finish_at_different_times_and_nobody_comes_back():
     env = HouseEnv(agents=3, mode="competitive", quota=1, size=3, objects=3, episode_length=300)
-    ends = []
+    ends, generator = [], np.random.default_rng(0)
     for _ in range(20):
         env.reset(seed=None if ends else 0)
         assert env.agents == env.possible_agents == ["agent_0", "agent_1", "agent_2"]
         end = dict.fromkeys(env.agents, 0)
         while env.agents:
             before = env.agents
-            *values, infos = env.step({agent: env.action_space(agent).sample() for agent in before})
+            *values, infos = env.step({agent: generator.integers(0, 4) for agent in before})
             assert all(set(value) == set(before) for value in (*values, infos))
             over = [agent for agent in before if values[2][agent] or values[3][agent]]
             assert env.agents == [agent for agent in before if agent not in over]
@@ -129,6 +131,24 @@ def test_agents_finish_at_different_times_and_nobody_comes_back():
                 assert values[2][agent] == (values[1][agent] == 1)
         ends.append(tuple(end.values()))
     assert sum(len(set(end)) == 3 for end in ends) > 10
+
+
+def test_every_agent_is_given_what_it_sees_itself():
+    env = HouseEnv(agents=3, mode="competitive", quota=1, size=4, objects=4, episode_length=20)
+    generator = np.random.default_rng(0)
+    for seed in (0, None, None, None):
+        observations, _ = env.reset(seed=seed)
+        reference = ReferenceHouse(env.houses, 0)
+        while True:
+            for agent, observation in observations.items():
+                number = env.possible_agents.index(agent)
+                np.testing.assert_array_equal(observation["view"], reference.look(number))
+                assert observation["direction"] == reference.rooms[number].direction
+            if not env.agents:
+                break
+            actions = {agent: generator.integers(0, 4) for agent in env.agents}
+            observations, *_ = env.step(actions)
+            reference.step([actions.get(agent, 0) for agent in env.possible_agents])
 
 
 def test_episodes_follow_each_other_and_first_ones_differ():
@@ -213,7 +233,6 @@ def test_a_picture_shows_all_who_acted_and_what_anybody_sees():
     assert (ours[tile] != theirs[tile]).any()
     assert ours.mean() > theirs.mean()  # More is bright.
     env.world.seen_at[1] = -1
-    env.world.agent[1] = env.world.agent[0]
     assert ours.mean() > env.render().mean()
 
 
