@@ -90,6 +90,24 @@ class Pair:
     def close(self):
         pass
 
+class Levers(Signal):
+    \"\"\"Each lever should be where the signal says.\"\"\"
+    action_space = spaces.MultiDiscrete([2, 3])
+
+    def step(self, action):
+        right = np.mean(action == np.array([self.shown, 2 * self.shown]))
+        shown, _, _, over, info = super().step(0)
+        return shown, float(right), over, False, info
+
+class Dial(Signal):
+    \"\"\"The nearer the dial is to the signal, the better.\"\"\"
+    action_space = spaces.Box(-1.0, 2.0, (1,), np.float32)
+
+    def step(self, action):
+        near = 1.0 - abs(float(action[0]) - self.shown)
+        shown, _, _, over, info = super().step(0)
+        return shown, near, over, False, info
+
 class Leaky(Signal):
     \"\"\"Draws what no seed decides, and writes over what it gave.\"\"\"
     observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
@@ -174,6 +192,18 @@ def test_the_preset_learns_in_cart_pole(tmp_path):
     rows = list(read_rows(train(config, tmp_path / "run", show_progress=False).metrics))
     assert rows[0]["episode_return"] < 40
     assert rows[-1]["episode_return"] > 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "chance"), [("Levers", 8 * 5 / 12), ("Dial", 0.0)])
+def test_more_than_one_lever_and_a_dial_are_learned(kind, chance, module, tmp_path):
+    """MultiDiscrete and continuous actions, from the command line; 8 is the most there is."""
+    run = tmp_path / "run"
+    small = ["--agent.core-size", "32", "--log-every", "4", "--frames", "61440"]
+    main(["train", "any", "--env.id", f"signals:{kind}", "--run-dir", str(run), *small])
+    returns = [row["episode_return"] for row in rows_of(run)]
+    assert returns[0] < chance + 3
+    assert returns[-1] > 6
 
 
 def test_several_agents_train_as_rows(module, tmp_path, capsys, monkeypatch):

@@ -14,7 +14,7 @@ from groundling.envs.rooms.options import (
     RoomsOptions,
 )
 from groundling.envs.rooms.plans import build_walls
-from groundling.envs.rooms.rules import rules_of
+from groundling.envs.rooms.rules import absent_kinds, rules_of
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.world import (
     COLOUR,
@@ -77,6 +77,9 @@ def assert_whole(world, room, options):
 
 def measured(options, count, seed=0):
     world = built(options, np.arange(seed, seed + count))
+    there = np.arange(world.objects.shape[1]) < world.object_count[:, None]
+    kinds = world.objects[there][:, [OBJECT_SHAPE, OBJECT_COLOUR]]
+    assert not absent_kinds(options)[tuple(kinds.T)].any(), "a held-out combination"
     for room in range(count):
         assert_whole(world, room, options)
     return world
