@@ -145,6 +145,13 @@ def leaf_fault(
     return None
 
 
+def copied(observation: Any) -> Any:
+    """An observation that the next reset cannot write into."""
+    if isinstance(observation, dict):
+        return {name: copied(part) for name, part in observation.items()}
+    return np.array(observation)
+
+
 class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Somebody else's single environment: whatever it does wrong is a UserError that names it."""
 
@@ -174,6 +181,8 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         check_observation(self.name, observation, self._spaces[0])
         for part, value in zip(STEP[1:4], (reward, terminated, truncated), strict=True):
             check_number(self.name, part, value)
+        if terminated or truncated:
+            observation = copied(observation)  # Whoever keeps it resets before reading it.
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from groundling.envs import faults
 from groundling.envs.asking import source_of
 from groundling.envs.errors import UserError
-from groundling.envs.faults import check_number, check_observation, check_spaces, naming_faults
+from groundling.envs.faults import (
+    check_number,
+    check_observation,
+    check_spaces,
+    copied,
+    naming_faults,
+)
 
 
 def spec_named(name: str) -> EnvSpec:
@@ -183,7 +189,7 @@ class ParallelVectorEnv(VectorEnv[Any, Any, Any]):
                 terminated[row] = outcome.terminated[agent]
                 truncated[row] = outcome.truncated[agent]
                 if terminated[row] or truncated[row]:
-                    final[row] = _copied(outcome.observation[agent])
+                    final[row] = copied(outcome.observation[agent])
             if not copy.present:
                 self._begin(number)
         ended = terminated | truncated
@@ -211,10 +217,3 @@ class ParallelVectorEnv(VectorEnv[Any, Any, Any]):
         for copy in self.copies:
             with naming_faults(copy.name, "close"):
                 copy.environment.close()
-
-
-def _copied(observation: Any) -> Any:
-    """An observation that the next reset cannot write into."""
-    if isinstance(observation, dict):
-        return {name: _copied(part) for name, part in observation.items()}
-    return np.array(observation)

@@ -230,12 +230,15 @@ class Actor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`.
 
-        An environment that cannot be restored (any but our own) goes on with fresh episodes.
+        An environment that cannot be restored (any but our own) goes on with fresh episodes, of
+        seeds that it did not have before.
         """
         self.generator.set_state(state["generator"].cpu())
         if self.question_generator is not None:
             self.question_generator.bit_generator.state = state["question_generator"]
         if state["environment"] is None:
+            drawn = torch.randint(2**62, (), generator=self.generator, device=self.device)
+            self.row = self.stepper.reset(int(drawn))
             return
         getattr(self.environment.unwrapped, "set_state")(  # noqa: B009
             {name: value.numpy() for name, value in state["environment"].items()}

@@ -184,6 +184,26 @@ def test_single_environments_lose_and_invent_nothing_either(register):
     assert transitions == [copy.unwrapped.log for copy in environment.unwrapped.envs]
 
 
+class Overwriting(Counting):
+    """Writes every observation into the same array."""
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.array = np.zeros(2, np.int64)
+
+    def _observation(self):
+        self.array[:] = self.resets, self.count
+        return {"count": self.array, "steps": self.steps}
+
+
+def test_a_reset_does_not_write_over_the_final_observation(register):
+    numbers = iter(range(4))
+    register("Tests/Counting-v0", lambda: Overwriting(next(numbers)), disable_env_checker=True)
+    environment = make_vector("Tests/Counting-v0", 4, {})
+    transitions, _ = walk(environment)
+    assert transitions == [copy.unwrapped.log for copy in environment.unwrapped.envs]
+
+
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
 def test_an_environments_own_vector_form_is_used_in_any_mode(register, mode):
     register(

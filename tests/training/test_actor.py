@@ -271,3 +271,26 @@ def tensors_of(value):
     if isinstance(value, dict):
         return [tensor for one in value.values() for tensor in tensors_of(one)]
     return [t for one in value for t in tensors_of(one)] if isinstance(value, tuple) else []
+
+
+def test_an_environment_that_cannot_be_restored_goes_on_with_episodes_of_other_seeds(counting):
+    """Or a run that is often interrupted would meet its first episodes again and again."""
+
+    def seeds(actor):
+        return {copy.unwrapped.seed for copy in actor.environment.unwrapped.envs}
+
+    actor = make_actor(counting)
+    met = seeds(actor)
+    for _ in range(3):
+        actor.collect(T)
+        state = actor.state_dict()
+        actor = make_actor(counting)
+        actor.load_state_dict(state)
+        assert len(seeds(actor)) == B
+        assert not seeds(actor) & met
+        assert actor.row.is_first.all()
+        assert (actor.row.observation["observation"][:, 0] == 0).all()
+        met |= seeds(actor)
+    again = make_actor(counting)
+    again.load_state_dict(state)
+    assert seeds(again) == seeds(actor)

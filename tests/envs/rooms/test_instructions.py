@@ -6,10 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from groundling.envs.rooms.combinations import held_out
 from groundling.envs.rooms.instructions import INSTRUCTION_LENGTH
 from groundling.envs.rooms.layout import built
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
+from groundling.envs.rooms.world import OBJECT_COLOUR, OBJECT_SHAPE
 from groundling.envs.vocabulary import SIZES, VOCABULARY
 
 HOUSES = [
@@ -44,10 +46,20 @@ def meant(text, found):
     ]
 
 
+def likens(text):
+    """Whether what is told of the object is true of its landmark, too, by the words of both."""
+    noun, landmark = PATTERN.fullmatch(text).groups()
+    return set(noun.split()) - {"object"} <= set(landmark.split())
+
+
 @pytest.mark.parametrize("house", HOUSES)
 def test_every_instruction_means_the_target_and_nothing_else(house):
     options = RoomsOptions(task="go_to", episode_length=1000, **house)
     world = built(options, np.arange(1500))
+    kinds = world.objects[..., OBJECT_SHAPE], world.objects[..., OBJECT_COLOUR]
+    there = np.arange(world.objects.shape[1]) < world.object_count[:, None]
+    kept_back = held_out(len(options.shape_names), len(options.colour_names))[kinds] & there
+    assert not (kept_back.any() and options.combinations == "familiar")
     phrases = Counter()
     for room in range(1500):
         text = VOCABULARY.decode(world.instruction[room])
@@ -57,9 +69,12 @@ def test_every_instruction_means_the_target_and_nothing_else(house):
         phrases["size"] += any(size in text for size in SIZES)
         phrases["go to"] += text.startswith("go to")
         phrases["object"] += "object" in text
+        phrases["alike"] += " near " in text and likens(text)
+        assert not re.search(r"the (small|large) object", text), "a size alone names nothing"
     assert 600 < phrases["go to"] < 900
     assert phrases["near"] > 100
     assert phrases["object"] > 100
+    assert phrases["alike"] > 10, "a landmark may be of the kind that is told beside it"
     assert (phrases["size"] > 100) == (options.sizes == 2)
 
 

@@ -59,6 +59,18 @@ def test_an_l_misses_a_quadrant():
         ({"task": "fetch"}, "task='fetch', expected one of explore, go_to"),
         ({"task": "go_to", "shapes": 1, "colours": 1}, "task='go_to', expected at least two kinds"),
         ({"task": "go_to", "episode_length": 51}, "episode_length=51, expected at least 52"),
+        (
+            {"task": "go_to", "size": (3, 5), "objects": 2, "episode_length": 51},
+            "episode_length=51, expected at least 52",
+        ),
+        (
+            {"layout": "four_rooms", "size": 3, "objects": 10},
+            "objects=10, expected an integer from 1 to 9 in 36 cells",
+        ),
+        (
+            {"layout": "corridor", "size": 3, "objects": 11},
+            "objects=11, expected an integer from 1 to 10 in 36 cells",
+        ),
         ({"object": 3}, "unknown option 'object', expected one of .* .did you mean objects.."),
     ],
 )

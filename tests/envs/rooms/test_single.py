@@ -111,6 +111,17 @@ def test_a_step_needs_an_episode():
     env.step(0)
 
 
+def test_an_errand_done_needs_another_episode():
+    env = RoomsEnv(task="go_to")
+    env.reset(seed=0)
+    generator, terminated = np.random.default_rng(0), False
+    while not terminated:
+        *_, terminated, truncated, _ = env.step(generator.integers(0, 4))
+        assert not truncated
+    with pytest.raises(ResetNeeded):
+        env.step(0)
+
+
 def test_unseeded_first_episodes_differ():
     seeds = set()
     for _ in range(5):

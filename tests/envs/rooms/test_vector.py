@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from groundling.envs.questions import Oracle
 from groundling.envs.rooms.vector import RoomsVectorEnv
 
 HOUSE = {"layout": "l_shape", "size": 6, "objects": 4, "sizes": 2, "episode_length": 10}
+ERRANDS = {"task": "go_to", "size": 4, "objects": 5, "view_size": 3, "episode_length": 34}
 
 
 def walk(env: RoomsVectorEnv, steps: int, generator: np.random.Generator) -> list:
@@ -36,8 +38,9 @@ def test_without_a_compass_there_is_no_direction():
     assert list(info["final_obs"][0]) == ["view"]
 
 
-def test_arrays_are_never_reused():
-    env = RoomsVectorEnv(3, **HOUSE)
+@pytest.mark.parametrize("house", [HOUSE, ERRANDS])
+def test_arrays_are_never_reused(house):
+    env = RoomsVectorEnv(3, **house)
     env.reset(seed=0)
     first, second = walk(env, 2, np.random.default_rng(0))
     for one, other in zip(first[1:4], second[1:4], strict=True):
@@ -76,6 +79,24 @@ def test_final_observations_are_kept_and_the_next_episode_begins_in_the_same_ste
     kept = info["final_obs"][0]["view"].copy()
     walk(env, length, generator)
     np.testing.assert_array_equal(info["final_obs"][0]["view"], kept)
+
+
+def test_final_observations_of_errands_stay_what_they_were():
+    """Of every part of them, the instruction included, when the same rooms end again."""
+    env = RoomsVectorEnv(20, **ERRANDS)
+    env.reset(seed=0)
+    generator = np.random.default_rng(0)
+    kept = []
+    for _ in range(150):
+        told = env.world.instruction.copy()
+        *_, terminations, _, info = env.step(generator.integers(0, 4, 20))
+        for room in np.flatnonzero(terminations):
+            final = info["final_obs"][room]
+            np.testing.assert_array_equal(final["instruction"], told[room])
+            kept.append((final, deepcopy(final)))
+    assert len(kept) > 60
+    for final, copied in kept:
+        assert data_equivalence(final, copied)
 
 
 def test_episodes_depend_on_seed_and_number_alone():
