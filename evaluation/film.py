@@ -120,7 +120,7 @@ def run_frames(
     run = RunDirectory(run_dir)
     agent, config = load_agent(run_dir, device=device)
     environment = make_environment(config.env, num_envs=1, render_mode="rgb_array")
-    reader = Reader(agent, 1)
+    reader = Reader(agent, environment.num_envs)
     source = environment.unwrapped
     interviewer = None
     if isinstance(source, QuestionSource):
@@ -130,7 +130,7 @@ def run_frames(
     imagination = Imagination(reader) if imagine else None
     eye = load_minds_eye(run, agent, config)
     choose = by_agent(reader, named_generator(seed, "film", resolve_device(device)))
-    tally = _Tally()
+    tally = _Tally(environment.num_envs)
     rows = walk(
         environment,
         seed=environment_seed("evaluation") + seed,
@@ -140,7 +140,7 @@ def run_frames(
     )
     with contextlib.closing(environment):
         for step, row in enumerate(rows):
-            tally.follow(row)
+            tally.follow(row, rows.absent)
             panels = [_scene(environment, step, tally)]
             if eye is not None:
                 view = draw_view(_view(row), config.env.rooms, _view_tile(config.env.rooms))
@@ -163,10 +163,11 @@ def environment_frames(config: EnvironmentConfig, *, seed: int = 0) -> Iterator[
     generator = np.random.default_rng(named_seed(seed, "film"))
     environment = make_environment(config, num_envs=1, render_mode="rgb_array")
     choose = by_explorer(environment) if config.is_rooms else at_random(environment, generator)
-    tally = _Tally()
+    tally = _Tally(environment.num_envs)
+    rows = walk(environment, seed=seed, choose=choose)
     with contextlib.closing(environment):
-        for step, row in enumerate(walk(environment, seed=seed, choose=choose)):
-            tally.follow(row)
+        for step, row in enumerate(rows):
+            tally.follow(row, rows.absent)
             yield _frame([_scene(environment, step, tally)], None)
 
 
@@ -212,28 +213,33 @@ class _Tally:
     """Counts what is earned; a film that runs into the next episode starts anew, and says what the
     last one brought."""
 
-    def __init__(self) -> None:
-        self.earned = 0.0
-        self.last: float | None = None
-        self._begun = False
+    def __init__(self, rows: int = 1) -> None:
+        self.earned = [0.0] * rows
+        self.last: list[float | None] = [None] * rows
+        self._going = [False] * rows
 
-    def follow(self, row: Rows) -> None:
-        """Counts the reward that led to a row of one world."""
-        self.earned += row.previous_reward.item()
-        if row.is_first.item():
-            self.last = self.earned if self._begun else None
-            self.earned = 0.0
-        self._begun = True
+    def follow(self, row: Rows, absent: NDArray[np.bool_]) -> None:
+        """Counts the rewards that led to a row [B, …]; whoever is absent [B] earns no more."""
+        for agent, reward in enumerate(row.previous_reward.tolist()):
+            self.earned[agent] += reward
+            if row.is_first[agent]:
+                if self._going[agent]:
+                    self.last[agent] = self.earned[agent]
+                self.earned[agent] = 0.0
+            self._going[agent] = not absent[agent]
 
     @property
     def text(self) -> str:
-        """For a caption."""
-        last = "" if self.last is None else f"   (last: {round(self.last, 2):g})"
-        return f"return {round(self.earned, 2):g}{last}"
+        """For a caption: what each agent has earned so far, and what its last episode brought."""
+        return "return " + "  ".join(
+            f"{round(earned, 2):g}" + ("" if last is None else f" (last: {round(last, 2):g})")
+            for earned, last in zip(self.earned, self.last, strict=True)
+        )
 
 
 class _Interviewer:
-    """Asks the one agent of a film, now and then, about what it saw longest ago."""
+    """Asks the agent of a film (of several, the first), now and then, about what it saw longest
+    ago."""
 
     def __init__(self, source: QuestionSource, reader: Reader, probe: Probe, seed: int) -> None:
         self.source = source
@@ -254,13 +260,15 @@ class _Interviewer:
             truth=self.asked.answer_text(0, vocabulary),
             age=_age(int(self.asked.steps_since_seen[0])),
             answers=likeliest(
-                self.probe, self.reader.state.belief, self.asked.tokens[0].tolist(), vocabulary
+                self.probe, self.reader.state.belief[:1], self.asked.tokens[0].tolist(), vocabulary
             ),
         )
 
     def _oldest(self, questions: Questions) -> Questions | None:
         """The answerable question whose object was seen longest ago."""
-        known = questions[questions.answerable & (questions.steps_since_seen != NOT_SEEN)]
+        known = questions[
+            questions.answerable & (questions.steps_since_seen != NOT_SEEN) & (questions.world == 0)
+        ]
         if not len(known):
             return None
         return known[np.array([int(known.steps_since_seen.argmax())])]

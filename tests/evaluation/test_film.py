@@ -32,16 +32,52 @@ def row(reward: float, *, is_first: bool) -> Rows:
 def test_the_caption_counts_an_episode_and_tells_what_the_last_one_brought() -> None:
     tally, texts = _Tally(), []
     for reward, is_first in [(0, True), (1, False), (0.5, False), (1, True), (0, False), (0, True)]:
-        tally.follow(row(reward, is_first=is_first))
+        tally.follow(row(reward, is_first=is_first), np.zeros(1, bool))
         texts.append(tally.text)
     assert texts == [
         "return 0",
         "return 1",
         "return 1.5",
-        "return 0   (last: 2.5)",
-        "return 0   (last: 2.5)",
-        "return 0   (last: 0)",
+        "return 0 (last: 2.5)",
+        "return 0 (last: 2.5)",
+        "return 0 (last: 0)",
     ]
+
+
+def test_the_caption_tells_what_each_of_several_agents_earned() -> None:
+    """The second one leaves with a reward while the first goes on; then both begin again."""
+    tally = _Tally(2)
+    steps = [
+        ([0, 0], [True, True], [False, False]),
+        ([1, 2], [False, True], [False, True]),
+        ([1, 0], [False, True], [False, True]),
+        ([3, 0], [True, True], [False, False]),
+        ([1, 1], [False, False], [False, False]),
+    ]
+    texts = []
+    for rewards, first, absent in steps:
+        rows = Rows({}, torch.tensor(first), torch.zeros(2), torch.tensor(rewards).float())
+        tally.follow(rows, np.array(absent))
+        texts.append(tally.text)
+    assert texts == [
+        "return 0  0",
+        "return 1  0 (last: 2)",
+        "return 2  0 (last: 2)",
+        "return 0 (last: 5)  0 (last: 2)",
+        "return 1 (last: 5)  1 (last: 2)",
+    ]
+
+
+def test_a_house_of_several_agents_is_filmed_and_one_of_them_asked(tmp_path: Path) -> None:
+    config = EnvironmentConfig(
+        id="groundling.envs.groundling_house_v0:parallel_env",
+        num_envs=2,
+        options={"agents": 2, "size": 3, "objects": 2, "quota": 2, "view_size": 3},
+    )
+    assert len(list(islice(environment_frames(config), 12))) == 12
+    small = TrainConfig(frames=256, env=config, agent=AgentConfig(core_size=16))
+    run = train(small, tmp_path / "run", show_progress=False)
+    assert len(list(islice(run_frames(run.path), 12))) == 12
 
 
 def test_a_film_of_going_to_things_shows_house_and_instruction() -> None:
