@@ -215,6 +215,14 @@ class Instruction(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[..., L] integers → [..., size]; zeros where nothing is said."""
+        # What is said stays the same for most of an episode: each phrase is read once.
+        rows = tokens.reshape(-1, tokens.shape[-1])
+        phrases, which = torch.unique(rows, dim=0, return_inverse=True)
+        read: Tensor = self._read(phrases)[which]
+        return read.view(*tokens.shape[:-1], self.size)
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """[N, L] integers → [N, size]."""
         said = (tokens != 0).unsqueeze(-1)
         # Two of them are summed: halved in variance, the sum is as large as either.
         embedded = (self.words(tokens.long()) + self.places) * math.sqrt(0.5)
