@@ -225,10 +225,11 @@ class GuardedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
             result = self.env.step(actions)
         observation, reward, terminated, truncated, info = unpacked(self.name, "step", result, STEP)
         check_observation(self.name, observation, self._given[0])
+        reward, terminated, truncated = map(np.asarray, (reward, terminated, truncated))
         for part, value, kind in zip(
             STEP[1:4], (reward, terminated, truncated), ("float64", "bool", "bool"), strict=True
         ):
-            self._check_batch(part, np.asarray(value), kind)
+            self._check_batch(part, value, kind)
         if self.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
             self._check_final(info, terminated | truncated)
         return observation, reward, terminated, truncated, info

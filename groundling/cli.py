@@ -44,10 +44,27 @@ def train(arguments: Sequence[str]) -> None:
         args=rest,
         config=(tyro.conf.FlagConversionOff,),
     )
+    _check_heeded(flags.settings, rest)
     from groundling.training.loop import train as train_in_process
 
     run = train_in_process(flags.settings, flags.run_dir)
     print(f"trained: {run.path}  (next: groundling probe {run.path})")
+
+
+def _check_heeded(config: TrainConfig, rest: list[str]) -> None:
+    """Raises UserError for a flag about the world that would come to nothing."""
+    env, other = config.env, {"--env.id": "--env.rooms.task", "--env.rooms.task": "--env.id"}
+    heeded = {"--env.id": env.id, "--env.rooms.task": env.rooms.task}
+    for word, following in zip(rest, [*rest[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        value = value or following
+        if flag.startswith("--env.rooms.") and not env.is_rooms:
+            raise UserError(f"{flag} says nothing of {env.id}; expected --env.options KEY {value}")
+        if heeded.get(flag, value) != value:
+            raise UserError(
+                f"{flag} is {value}, but {other[flag]} is {heeded[other[flag]]}; "
+                "expected both to name the same task"
+            )
 
 
 def _preset_name(arguments: Sequence[str]) -> tuple[str, list[str]]:

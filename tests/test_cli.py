@@ -196,6 +196,15 @@ def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> Non
         (["train", "demo", "--env.rooms.view-size", "4"], "odd number"),
         (["train", "demo", "--env.rooms.shapes", "kee"], "did you mean key?"),
         (["train", "demo", "--env.id", "Groundling/Explor-v0"], "did you mean"),
+        (
+            ["train", "go-to", "--env.rooms.task", "explore"],
+            "--env.rooms.task is explore, but --env.id is Groundling/GoTo-v0; expected both",
+        ),
+        (
+            ["train", "go-to", "--env.id=Groundling/Explore-v0"],
+            "--env.id is Groundling/Explore-v0, but --env.rooms.task is go_to; expected both",
+        ),
+        (["train", "any", "--env.rooms.size", "7"], "--env.rooms.size says nothing of CartPole-v1"),
         (["train", "demo", "--device", "cuda:99"], "device 'cuda:99' is not there; expected one"),
         (["train", "demo", "--config", "no-such-file.json"], "--config no-such-file.json"),
         (["compare", "no-such-run", "other"], "no-such-run is no run; expected"),

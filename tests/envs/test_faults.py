@@ -246,3 +246,13 @@ def test_a_batch_without_fault_is_as_it_was(mode):
         *_, truncated, _ = environment.step(np.zeros(2, np.int64))
         assert truncated.all() == (step == 3)
     environment.close()
+
+
+def test_a_batch_may_give_lists():
+    changes = {"reward": [1, 0], "terminated": [True, False], "truncated": [False, False]}
+    changes["info"] = {"final_obs": [Fine().seen(), None]}
+    environment = GuardedVectorEnv(Batch(AutoresetMode.SAME_STEP, **changes), NAME)
+    environment.reset(seed=0)
+    _, reward, terminated, truncated, _ = environment.step(np.zeros(2, np.int64))
+    assert all(isinstance(part, np.ndarray) for part in (reward, terminated, truncated))
+    assert (terminated | truncated).tolist() == [True, False]

@@ -72,7 +72,7 @@ def test_every_instruction_means_the_target_and_nothing_else(house):
         phrases["alike"] += " near " in text and likens(text)
         assert not re.search(r"the (small|large) object", text), "a size alone names nothing"
     assert 600 < phrases["go to"] < 900
-    assert phrases["near"] > 100
+    assert 100 < phrases["near"] < 850  # half of them, where something is near
     assert phrases["object"] > 100
     assert phrases["alike"] > 10, "a landmark may be of the kind that is told beside it"
     assert (phrases["size"] > 100) == (options.sizes == 2)

@@ -158,6 +158,15 @@ def test_doorways_are_anywhere_along_their_walls():
     assert np.bincount(rows)[1:6].sum() == 2000
 
 
+def test_doorways_onto_a_corridor_are_anywhere_along_it():
+    options = RoomsOptions(layout="corridor", corridor_rooms=2, size=3, objects=1, view_size=3)
+    world = built(options, np.arange(1500))
+    _, rows, columns = np.nonzero((world.cells[..., WHAT] == FLOOR) & (world.cells[..., SIZE] == 1))
+    assert set(rows) == {4}
+    assert np.bincount(columns)[[1, 2, 3, 5, 6, 7]].min() > 420
+    assert len(columns) == 3000
+
+
 def test_painted_walls_tell_the_sides_apart():
     """North, east, south and west: the preset's first four colours, wherever the house ends."""
     for options in (

@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from groundling.envs.questions import Oracle
 from groundling.envs.rooms.vector import RoomsVectorEnv
+from groundling.envs.rooms.world import HIDDEN, NEVER, WHAT
 
 HOUSE = {"layout": "l_shape", "size": 6, "objects": 4, "sizes": 2, "episode_length": 10}
 ERRANDS = {"task": "go_to", "size": 4, "objects": 5, "view_size": 3, "episode_length": 34}
@@ -76,6 +77,9 @@ def test_final_observations_are_kept_and_the_next_episode_begins_in_the_same_ste
     first_of_next, _ = endless.reset()
     assert data_equivalence(observation, first_of_next, exact=True)
     assert env.world.elapsed.tolist() == [0] * B
+    # What was seen in one episode is not known in the next.
+    seen, shown = env.world.seen_at != NEVER, observation["view"][..., WHAT] != HIDDEN
+    np.testing.assert_array_equal(seen.sum(axis=(1, 2)), shown.sum(axis=(1, 2)))
     kept = info["final_obs"][0]["view"].copy()
     walk(env, length, generator)
     np.testing.assert_array_equal(info["final_obs"][0]["view"], kept)
