@@ -234,7 +234,7 @@ def checked(capsys, *arguments):
         (["signals:Asked"], ["1 types, 84 questions", "one agent, copied"]),
         (["signals:Pair"], ["2 agents, each a row", "parallel_api_test"]),
         (["CartPole-v1", "--options", "max_episode_steps", "9"], ["NEXT_STEP"]),
-        (["Groundling/Explore-v0", "--options", "size", "3", "objects", "3"], ["9 types"]),
+        (["Groundling/Explore-v0", "--options", "size", "3", "objects", "3"], ["14 types"]),
     ],
 )
 def test_a_fit_environment_passes_every_check(module, capsys, monkeypatch, arguments, expected):

@@ -103,6 +103,16 @@ def test_final_observations_of_errands_stay_what_they_were():
         assert data_equivalence(final, copied)
 
 
+def test_in_a_new_episode_nothing_was_reached_yet():
+    env = RoomsVectorEnv(20, **HOUSE)
+    env.reset(seed=0)
+    for _ in range(HOUSE["episode_length"] - 1):
+        env.step(env.explorer_actions())
+    assert env.world.reached.any(axis=1).sum() > 10
+    env.step(env.explorer_actions())
+    assert not env.world.reached.any()
+
+
 def test_episodes_depend_on_seed_and_number_alone():
     """Neither the size of the batch nor what was done in earlier episodes changes an episode."""
     many, one = RoomsVectorEnv(8, **HOUSE), RoomsVectorEnv(1, **HOUSE)
