@@ -41,7 +41,13 @@ def test_a_field_without_a_docstring_has_no_help() -> None:
 def test_the_command_names_ids_and_how_to_pass_others(capsys: pytest.CaptureFixture[str]) -> None:
     main(["envs"])
     shown = capsys.readouterr().out
-    for expected in (*TASKS, "minigrid:", "pettingzoo:", "groundling[minigrid]", "wall_colours"):
+    for expected in (
+        *TASKS,
+        "BabyAI-GoToLocal-v0",
+        "pettingzoo:",
+        "groundling[minigrid]",
+        "wall_colours",
+    ):
         assert expected in shown
     assert "CartPole" not in shown
 

@@ -119,7 +119,7 @@ def test_an_unknown_field_is_named_with_the_nearest(values, expected):
         ({"track": "wandb"}, "track is 'wandb'; expected a list (each one of tensorboard, wandb)"),
         ({"track": ["disk"]}, "track is ('disk',); expected a list (each one of tensorboard,"),
         ({"env": {"rooms": {"shapes": 2.5}}}, "shapes is 2.5; expected int or a list (each str)"),
-        ({"env": {"options": {"a": None}}}, "env.options a is None; expected str or int"),
+        ({"env": {"options": {"a": None}}}, "env.options a is None; expected bool or int"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(values, expected):

@@ -61,7 +61,9 @@ def best_return(config):
     """A shortest path to the only object, then a reward at every step: nobody can do better."""
     environment = make_environment(config.env, num_envs=1)
     environment.reset()
-    rewards = [environment.step(environment.explorer_actions())[1][0] for _ in range(STEPS)]
+    rewards = [
+        environment.step(environment.unwrapped.explorer_actions())[1][0] for _ in range(STEPS)
+    ]
     first = int(np.argmax(rewards))
     assert rewards == [0.0] * first + [1.0] * (STEPS - first)
     return sum(rewards)

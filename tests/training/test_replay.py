@@ -26,7 +26,8 @@ def make_actor(config):
 
 REAL = {
     "rooms": {"id": "Groundling/Explore-v0"},
-    # Cut off early, so that some episodes end by themselves and some do not.
+    # Cut off early, so that some episodes end by themselves and some do not. Its own vector form
+    # takes a step to reset: then a row is absent.
     "cartpole": {"id": "CartPole-v1", "options": {"max_episode_steps": 16}},
 }
 UNROLLS = 12
@@ -48,6 +49,7 @@ class Replay:
         self.environment = make_environment(config)
         self.observation, _ = self.environment.reset(seed=SEED)
         self.episodes = [self._first(i) for i in range(config.num_envs)]
+        self.absent = np.zeros(config.num_envs, bool)
 
     def _leaves(self, observation, i):
         return {name: leaf[i] for name, leaf in observe(observation, torch.device("cpu")).items()}
@@ -59,7 +61,11 @@ class Replay:
         """Ends of the step and V(final observation) where truncated, [B] each."""
         self.observation, rewards, terminated, truncated, info = self.environment.step(actions)
         values = np.zeros(len(actions))
+        before, self.absent = self.absent, info.get("absent", np.zeros(len(actions), bool))
         for i, episode in enumerate(self.episodes):
+            if before[i]:
+                self.episodes[i] = self._first(i)
+                continue
             if not (terminated[i] or truncated[i]):
                 leaves = self._leaves(self.observation, i)
                 episode.append((leaves, False, int(actions[i]), rewards[i]))
@@ -105,6 +111,7 @@ def test_a_slow_replay_of_real_environments_gives_the_same_rows_and_values(real)
                 for name, leaf in leaves.items():
                     assert torch.equal(unroll.rows.observation[name][t, i], leaf)
             actions = unroll.rows.previous_action[t + 1].numpy()
+            assert unroll.absent[t].tolist() == replay.absent.tolist()
             terminated, truncated, values = replay.step(actions)
             assert unroll.terminated[t].tolist() == terminated.tolist()
             assert unroll.truncated[t].tolist() == truncated.tolist()
