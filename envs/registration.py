@@ -87,9 +87,8 @@ def _imported(module: str, name: str) -> ModuleType:
 
 
 def _missing(module: str, error: ModuleNotFoundError) -> str:
-    top = module.partition(".")[0]
-    if top in ("pettingzoo", "minigrid"):
-        return f'expected {top} to be installed: pip install "groundling[{top}]"'
+    if module.partition(".")[0] == "minigrid":
+        return 'expected minigrid to be installed: pip install "groundling[minigrid]"'
     return f"expected a registered id or module:Id ({error})"
 
 

@@ -26,7 +26,7 @@ LAYOUTS = {
 
 OTHERS = [
     ["MiniGrid, BabyAI", "BabyAI-GoToLocal-v0", 'pip install "groundling[minigrid]"'],
-    ["PettingZoo", "pettingzoo:sisl/pursuit_v5", 'pip install "groundling[pettingzoo]"'],
+    ["PettingZoo", "pettingzoo:sisl/pursuit_v5", 'pip install "pettingzoo[sisl]"'],
     ["your own", "your_module:Your/Name-v0", "the module registers it with Gymnasium"],
 ]
 

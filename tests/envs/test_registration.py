@@ -177,9 +177,9 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_fault(module):
 
 
 def test_what_is_not_installed_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pettingzoo", None)
-    with pytest.raises(UserError, match=r'pip install "groundling\[pettingzoo\]"'):
-        find("pettingzoo:classic/rps_v2")
+    monkeypatch.setitem(sys.modules, "minigrid", None)
+    with pytest.raises(UserError, match=r'pip install "groundling\[minigrid\]"'):
+        find("minigrid:Anything-v0")
 
 
 @pytest.mark.parametrize("name", ["classic/rps_v2", "classic/rps-v2"])
