@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/demo
 # Tests side by side, on one thread each: threads that wait for one another spin.
-WORKERS ?= --numprocesses auto --maxprocesses 8
+WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-all check lint types reproduce reproduce-quick reproduce-know perf install clean
