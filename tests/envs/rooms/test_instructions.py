@@ -151,3 +151,17 @@ def test_shuffled_instructions_say_nothing_of_the_target():
         (named,) = meant(VOCABULARY.decode(world.instruction[room]), found)
         right += named == world.target[room]
     assert 900 < right < 1100
+
+
+def test_who_arrives_with_the_last_step_has_arrived():
+    """Then the episode terminates and is not cut off as well."""
+    env = RoomsVectorEnv(200, task="go_to", size=3, objects=2, view_size=3)
+    env.reset(seed=0)
+    arrived = 0
+    for _ in range(10):
+        env.world.elapsed[:] = env.rooms.episode_length - 1
+        _, rewards, terminations, truncations, _ = env.step(env.explorer_actions())
+        assert (terminations == (rewards == 1)).all()
+        assert (truncations == ~terminations).all()
+        arrived += terminations.sum()
+    assert 50 < arrived < 1950
