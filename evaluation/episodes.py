@@ -150,7 +150,7 @@ class _Contest:
     def of_agent(self, world: EnvironmentConfig, agent: Agent, where: str = "") -> dict[str, Any]:
         """An agent's score; the same draws for every agent."""
         environment = make_environment(world, num_envs=BATCH)
-        reader = Reader(agent, BATCH)
+        reader = Reader(agent, environment.num_envs)
         draws = named_generator(0, "evaluation", resolve_device(self.device))
         score = self._measure(environment, "agent" + where, by_agent(reader, draws), reader)
         environment.close()

@@ -123,7 +123,7 @@ def collect_states(
     The scripted explorer walks in our rooms, the trained agent in any other world.
     """
     environment = make_environment(config, num_envs=settings.environments)
-    readers = {name: Reader(agent, settings.environments) for name, agent in agents.items()}
+    readers = {name: Reader(agent, environment.num_envs) for name, agent in agents.items()}
     generator = np.random.default_rng(named_seed(settings.seed, "states"))
     draws = named_generator(settings.seed, "states", device)
     ours = isinstance(environment.unwrapped, RoomsVectorEnv)
@@ -138,7 +138,7 @@ def collect_states(
     rooms: list[int] = []
     beliefs: dict[str, list[Tensor]] = {name: [] for name in agents}
     with progress("states", settings.moments, shown=shown) as advance:
-        for room, elapsed in counted(steps, settings.environments):
+        for room, elapsed in counted(steps, environment.num_envs):
             (chosen,) = np.nonzero(generator.random(len(room)) < 1.0 / settings.draw_every)
             rooms.extend(room[chosen])
             for name, values in situations_now(environment, readers[AGENT], elapsed).items():

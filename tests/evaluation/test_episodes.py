@@ -4,14 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from groundling.agents.config import AgentConfig
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.evaluation.episodes import episode_returns, evaluate
+from groundling.evaluation.states import StatesSettings, collect_states
 from groundling.evaluation.walks import at_random, by_explorer
 from groundling.training.config import EnvironmentConfig, TrainConfig
 from groundling.training.environments import make_environment
 from groundling.training.loop import train
+from groundling.training.run import load_agent
 from groundling.training.seeds import environment_seed
 
 ROOMS = EnvironmentConfig(rooms=RoomsOptions(episode_length=20))
@@ -63,3 +67,20 @@ def test_returns_have_intervals_and_a_split_of_novel_rooms(tmp_path: Path) -> No
         expected = 2 * stats.t.ppf(0.975, 127) * score["standard_error"]
         assert high - low == pytest.approx(expected)
     assert results["returns"]["explorer"] != results["novel_returns"]["explorer"]
+
+
+def test_three_agents_of_a_house_fill_no_round_number_of_rows(tmp_path: Path) -> None:
+    """Evaluation asks for 64 rows and gets 66: as many as whole houses take."""
+    house = EnvironmentConfig(
+        id="groundling.envs.groundling_house_v0:parallel_env",
+        num_envs=6,
+        options={"agents": 3, "size": 3, "objects": 2, "view_size": 3, "episode_length": 8},
+    )
+    config = TrainConfig(frames=192, env=house, agent=AgentConfig(core_size=16))
+    run = train(config, tmp_path / "run", show_progress=False)
+    returns = evaluate(run.path, episodes=66, show_progress=False)["returns"]
+    assert set(returns) == {"agent", "random"}
+    settings = StatesSettings(moments=60, environments=8, draw_every=2)
+    agent, _ = load_agent(run.path)
+    states = collect_states({"agent": agent}, house, settings, device=torch.device("cpu"))
+    assert len(states.beliefs["agent"]) == 60
