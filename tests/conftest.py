@@ -2,6 +2,7 @@
 
 import os
 
+import gymnasium
 import pytest
 import torch
 from hypothesis import settings
@@ -51,3 +52,17 @@ def small_config(small_agent):
         return TrainConfig(**({"frames": 3 * 5 * 8, "log_every": 1} | parts | fields))
 
     return make
+
+
+@pytest.fixture
+def register():
+    """Registers an environment for the length of a test."""
+    names = []
+
+    def add(name, entry_point=None, **options):
+        gymnasium.register(name, entry_point=entry_point, **options)
+        names.append(name)
+
+    yield add
+    for name in names:
+        del gymnasium.registry[name]

@@ -56,7 +56,7 @@ def any_environment() -> TrainConfig:
     """Anybody's environment, by --env.id; learns by reward, asks where it can be asked."""
     return TrainConfig(
         env=EnvironmentConfig(id="CartPole-v1"),
-        learner=LearnerConfig(discount=0.99, exploration=0.0, entropy_weight=0.01),
+        learner=LearnerConfig(exploration=0.0, entropy_weight=0.01),
         probe=OnlineProbeConfig(online="auto"),
     )
 

@@ -13,18 +13,10 @@ from numpy.typing import NDArray
 
 from groundling.envs.rooms.house_options import HouseOptions
 from groundling.envs.rooms.kernels import Arrays, Numbers
-from groundling.envs.rooms.layout import generate
+from groundling.envs.rooms.layout import cells_to_start_from, generate
 from groundling.envs.rooms.rng import below, mix
 from groundling.envs.rooms.rules import Rules
-from groundling.envs.rooms.world import (
-    CHANNELS,
-    DOORWAY,
-    FIRST_SHAPE,
-    FLOOR,
-    SIZE,
-    WHAT,
-    World,
-)
+from groundling.envs.rooms.world import CHANNELS, FIRST_SHAPE, World
 
 _PLACES = 1
 """Stream of the agents' places, beside the one that builds the house."""
@@ -116,7 +108,7 @@ def _place_agents(world: World, company: Company, members: Members, first: int) 
     """Put all but the first agent on free cells of their own, and let everybody in."""
     cells = world.cells[first].reshape(-1, CHANNELS)
     width = world.cells.shape[2]
-    free = np.flatnonzero((cells[:, WHAT] == FLOOR) & (cells[:, SIZE] != DOORWAY))
+    free = cells_to_start_from(cells)
     state = mix(mix(world.seed[first], world.episode[first]), _PLACES)
     members.paid[first : first + company.agents] = 0
     members.present[first : first + company.agents] = False

@@ -294,12 +294,17 @@ def draw_kind(absent: NDArray[np.bool_], state: np.uint64) -> tuple[np.int64, np
 
 
 @numba.njit(cache=True)
+def cells_to_start_from(cells: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Give the positions among cells [H * W, 3] where an agent may start: floor, no doorway."""
+    return np.flatnonzero((cells[:, WHAT] == FLOOR) & (cells[:, SIZE] != DOORWAY))
+
+
+@numba.njit(cache=True)
 def _place_agent(
     world: World, room: int, cells: NDArray[np.uint8], width: int, state: np.uint64
 ) -> np.uint64:
-    """Put the agent on a uniformly random free cell, no doorway, facing a uniformly random
-    direction."""
-    free = np.flatnonzero((cells[:, WHAT] == FLOOR) & (cells[:, SIZE] != DOORWAY))
+    """Put the agent on a uniformly random cell and let it face a uniformly random direction."""
+    free = cells_to_start_from(cells)
     choice, state = below(state, len(free))
     direction, state = below(state, 4)
     world.agent[room, 0] = free[choice] // width

@@ -162,20 +162,6 @@ def test_resetting_anew_leaves_nobody_absent():
     assert reward.all()
 
 
-@pytest.fixture
-def register():
-    """Registers an environment for the length of a test."""
-    names = []
-
-    def add(name, entry_point=None, **options):
-        gymnasium.register(name, entry_point=entry_point, **options)
-        names.append(name)
-
-    yield add
-    for name in names:
-        del gymnasium.registry[name]
-
-
 def test_single_environments_lose_and_invent_nothing_either(register):
     numbers = iter(range(4))
     register("Tests/Counting-v0", lambda: Counting(next(numbers)), disable_env_checker=True)

@@ -22,20 +22,6 @@ from groundling.training.loop import train
 from groundling.training.metrics import read_rows
 
 
-@pytest.fixture
-def register():
-    """Registers an environment for the length of a test."""
-    names = []
-
-    def add(name, entry_point=None, **options):
-        gymnasium.register(name, entry_point=entry_point, **options)
-        names.append(name)
-
-    yield add
-    for name in names:
-        del gymnasium.registry[name]
-
-
 def refusal(action):
     with pytest.raises(UserError) as refused:
         action()
