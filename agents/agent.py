@@ -1,5 +1,7 @@
 """The agent: sensors → core → heads, one forward path for acting and for learning."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from groundling.agents.actions import make_actions
+from groundling.agents.attention import Attention
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState, LSTMCore
 from groundling.agents.generators import initialised_by
@@ -27,6 +30,27 @@ class Rows(NamedTuple):
     `agents.actions` knows it (whatever it was, if `is_first`)."""
     previous_reward: Tensor
     """[T, B] float32: the raw reward that came with this observation."""
+    location: Tensor | None = None
+    """[T, B, 2] float32: with attention, the coordinates through which the row is read; its
+    observation then holds the glimpse (`Agent.see`)."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
+        """Every tensor changed alike."""
+        return join_rows([self], lambda parts: function(parts[0]))
+
+
+def join_rows(rows: Sequence[Rows], how: Callable[[list[Tensor]], Tensor]) -> Rows:
+    """One out of several: `how` makes one tensor of those that stand in the same place of each."""
+    first = rows[0]
+    return Rows(
+        {name: how([one.observation[name] for one in rows]) for name in first.observation},
+        how([one.is_first for one in rows]),
+        how([one.previous_action for one in rows]),
+        how([one.previous_reward for one in rows]),
+        None
+        if first.location is None
+        else how([one.location for one in rows if one.location is not None]),
+    )
 
 
 class AgentOutput(NamedTuple):
@@ -41,6 +65,9 @@ class AgentOutput(NamedTuple):
     """The state of the core after reading each row."""
     features: Tensor
     """[T, B, feature_size] float: what the sensors made of the observation."""
+    location: Tensor | None = None
+    """[T, B, outputs] float: what `Attention.locations` makes the distribution of the next location
+    of; None without a location policy."""
 
 
 class Agent(nn.Module):
@@ -65,10 +92,17 @@ class Agent(nn.Module):
     ) -> None:
         super().__init__()
         self.actions = make_actions(action_space)
+        self.attention: Attention | None = None
+        glimpses = {}
+        if config.attention != "none":
+            with initialised_by(seed, "location"):
+                self.attention = attention = Attention(observation_space, config)
+            glimpses[attention.part] = partial(attention.make_sensor, config)
         with initialised_by(seed, "sensors"):
-            self.sensors = Sensors(observation_space, config)
+            self.sensors = Sensors(observation_space, config, glimpses)
+        flags = self.actions.width + 1 + (2 if self.attention else 0)
         with initialised_by(seed, "core"):
-            self.core = LSTMCore(config.feature_size, self.actions.width + 1, config.core_size)
+            self.core = LSTMCore(config.feature_size, flags, config.core_size)
         with initialised_by(seed, "policy"):
             # Nearly uniform at first: no action is preferred before any was rewarded.
             self.policy = nn.Sequential(
@@ -82,34 +116,52 @@ class Agent(nn.Module):
         self.prediction: Prediction | None = None
         if config.prediction.loss != "none":
             with initialised_by(seed, "prediction"):
-                self.prediction = Prediction(observation_space, self.sensors, self.actions, config)
+                self.prediction = Prediction(
+                    observation_space, self.sensors, self.actions, config, self.attention
+                )
 
     def initial_state(self, batch: int) -> CoreState:
         """The core state before anything was seen, [batch, core_size] each."""
         return self.core.initial_state(batch)
 
+    def see(self, row: Rows, location: Tensor | None = None) -> Rows:
+        """A row ([B, …]) as the environment gives it, as the agent is to read it.
+
+        Args:
+            row: with whole observations.
+            location: [B, 2]: coordinates of the glimpse (`attention.Gaze`); None without attention.
+        """
+        if self.attention is None:
+            return row
+        assert location is not None
+        seen = self.attention.see(row.observation, location)
+        return row._replace(observation=seen, location=location)
+
     def unroll(self, rows: Rows, state: CoreState) -> AgentOutput:
         """Reads T rows of B environments, starting from `state` ([B, core_size] each)."""
-        features = self.sensors(rows.observation)
+        features = self.sensors(rows.observation, rows.location)
         # At the start of an episode nothing was done and nothing earned: a zero vector, not
         # action 0, and a zero reward.
         fresh = rows.is_first.unsqueeze(-1)
         action = self.actions.encode(rows.previous_action).to(features.dtype)
         reward = rows.previous_reward.unsqueeze(-1).to(features.dtype)
-        inputs = torch.cat(
-            [features, action.masked_fill(fresh, 0.0), reward.masked_fill(fresh, 0.0)], dim=-1
-        )
-        core = self.core(inputs, rows.is_first, state)
+        inputs = [features, action.masked_fill(fresh, 0.0), reward.masked_fill(fresh, 0.0)]
+        if rows.location is not None:
+            inputs.append(rows.location.to(features.dtype))
+        core = self.core(torch.cat(inputs, dim=-1), rows.is_first, state)
         return AgentOutput(
-            self.policy(core.hidden), self.baseline(core.hidden).squeeze(-1), core, features
+            self.policy(core.hidden),
+            self.baseline(core.hidden).squeeze(-1),
+            core,
+            features,
+            None if self.attention is None else self.attention(core.hidden),
         )
 
     def step(self, row: Rows, state: CoreState) -> tuple[AgentOutput, CoreState]:
         """Reads one row ([B, …]): `unroll` with T = 1. Returns the output and the next state."""
-        rows = Rows(
-            {name: leaf.unsqueeze(0) for name, leaf in row.observation.items()},
-            *(part.unsqueeze(0) for part in row[1:]),
-        )
-        policy, baseline, core, features = self.unroll(rows, state)
-        next_state = CoreState(core.hidden[0], core.cell[0])
-        return AgentOutput(policy[0], baseline[0], next_state, features[0]), next_state
+        output = self.unroll(row.map(lambda part: part.unsqueeze(0)), state)
+        next_state = CoreState(output.core.hidden[0], output.core.cell[0])
+        location = None if output.location is None else output.location[0]
+        return AgentOutput(
+            output.policy[0], output.baseline[0], next_state, output.features[0], location
+        ), next_state

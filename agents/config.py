@@ -37,6 +37,8 @@ class PredictionConfig:
     """Whether the simulator is told the actions (without: what comes next on average)."""
     reaches_agent: bool = True
     """Whether the gradient flows into the belief (without: the loss teaches the simulator only)."""
+    privileged: bool = False
+    """Whether an agent with attention predicts the whole view (without: the glimpse)."""
     shuffled: bool = False
     """Placebo: predict the future of another environment of the batch."""
     contrast: Literal["binary", "infonce"] = "binary"
@@ -67,6 +69,32 @@ class PredictionConfig:
 
 
 @dataclass(frozen=True)
+class GlimpseConfig:
+    """What one look takes in, and who decides where to look."""
+
+    size: int = 3
+    """Places (cells or pixels) along the side of a tile, or of the fovea's finest patch."""
+    scales: int = 3
+    """Patches of the fovea at one centre, each twice as wide as the last, all of the same number of
+    places (a tile has one)."""
+    std: float = 0.15
+    """Standard deviation of the fovea's locations; the view reaches from -1 to 1."""
+    policy: Literal["learned", "random", "centre", "scan", "oracle"] = "learned"
+    """Who chooses the next location: the location policy; the controls: chance, always the centre,
+    a fixed path over the view; the environment, where it tells (`info["target"]`)."""
+    part: str = ""
+    """The part of the observation that is glimpsed; empty: the only grid or image in it."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "scales"):
+            value = getattr(self, name)
+            if value < 1:
+                raise UserError(f"agent.glimpse.{name} is {value}; expected at least 1")
+        if self.std <= 0:
+            raise UserError(f"agent.glimpse.std is {self.std}; expected a positive number")
+
+
+@dataclass(frozen=True)
 class AgentConfig:
     """Sizes of the networks. The spaces of the environment decide everything else."""
 
@@ -80,6 +108,11 @@ class AgentConfig:
     """Numbers per channel of a cell; one embedding table per channel, shared by all cells."""
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     """The auxiliary loss."""
+    attention: Literal["none", "tile", "foveal"] = "none"
+    """What is read of a view: all of it, or a glimpse at each step, where the agent chooses: a tile
+    of it, or patches of falling sharpness around one place (Mnih et al. 2014)."""
+    glimpse: GlimpseConfig = field(default_factory=GlimpseConfig)
+    """The glimpse, where there is attention."""
     sensors: dict[str, str] = field(default_factory=dict)
     """Sensors of your own, as `part module:Class` pairs: what reads that part of what is seen."""
 

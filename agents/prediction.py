@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from groundling.agents.actions import Actions
+from groundling.agents.attention import WHOLE, Attention
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState
 from groundling.agents.cpc import CPCHead, binary_contrast, candidates, infonce, ranked_first
 from groundling.agents.sensors import Observation, Sensors
 from groundling.agents.simcore import SimCoreHead
 from groundling.agents.simulation import Overshoot, Simulator, plan_overshoot
+from groundling.envs.errors import UserError
 
 
 class PredictionOutput(NamedTuple):
@@ -40,6 +42,10 @@ class Prediction(nn.Module):
         sensors: the agent's; used, not owned.
         actions: what the agent can do.
         config: of the agent.
+        attention: the agent's, if it has one; used, not owned.
+
+    Raises:
+        UserError: the agent is to tell whole views apart, which it cannot read.
     """
 
     def __init__(
@@ -48,11 +54,23 @@ class Prediction(nn.Module):
         sensors: Sensors,
         actions: Actions,
         config: AgentConfig,
+        attention: Attention | None = None,
     ) -> None:
         super().__init__()
         self.config = config.prediction
+        self.whole: str | None = None
+        if attention is not None and self.config.privileged:
+            self.whole = attention.part
+            if self.config.loss == "cpc":
+                raise UserError(
+                    "agent.prediction.privileged is True; expected False with loss cpc, as an "
+                    "agent with attention has no sensor for the whole view"
+                )
         self.simulator = Simulator(
-            actions, config.core_size, sees_actions=config.prediction.actions
+            actions,
+            config.core_size,
+            sees_actions=config.prediction.actions,
+            looks=attention is not None,
         )
         self.head: SimCoreHead | CPCHead = (
             SimCoreHead(space, sensors, config)
@@ -69,6 +87,7 @@ class Prediction(nn.Module):
         actions: Tensor,
         sensors: Sensors,
         *,
+        location: Tensor | None = None,
         absent: Tensor | None = None,
         limit: int,
         generator: torch.Generator,
@@ -82,6 +101,7 @@ class Prediction(nn.Module):
             is_first: [T + 1, B] bool; also of every absent row, and of the one after it.
             actions: [T, B, *action shape]: a_t, what was done at row t.
             sensors: the agent's.
+            location: [T + 1, B, 2]: coordinates through which the rows were read, with attention.
             absent: [T + 1, B] bool: rows that are neither read nor predicted; None if none is.
             limit: the longest horizon.
             generator: draws starts and horizons, on the CPU.
@@ -101,7 +121,9 @@ class Prediction(nn.Module):
         )
         # One pass of the head for the present of all rows and for the futures; s⁰ = h_t.
         here = core.hidden[present].flatten(0, 1)
-        ahead = self.simulator.overshoot(core, actions, plan)
+        # What was decided at row t is where row t + 1 is read.
+        looked = None if location is None else location[1:]
+        ahead = self.simulator.overshoot(core, actions, plan, looked)
         states = torch.cat([here, ahead.flatten(0, 2)])
         rows = torch.cat([present, plan.targets.flatten()])
         nats, measured = (
@@ -126,7 +148,11 @@ class Prediction(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """SimCore: nats [N] of what was seen at these rows, environments innermost."""
         assert isinstance(self.head, SimCoreHead)
-        seen = {name: self._truth(leaf)[rows].flatten(0, 1) for name, leaf in observation.items()}
+        if self.whole is not None:
+            observation = observation | {self.whole: observation[WHOLE + self.whole]}
+        seen = {
+            name: self._truth(observation[name])[rows].flatten(0, 1) for name in self.head.names
+        }
         weights = self.head.cell_weights(observation, absent)
         return self.head(states, seen, sensors, weights), {}
 
@@ -151,9 +177,10 @@ class Prediction(nn.Module):
     def _views(
         self, features: Tensor, observation: Observation, sensors: Sensors
     ) -> tuple[Tensor, Observation]:
-        """CPC|A's candidates: features and leaves of an unroll, with nothing instructed. By the
-        instruction alone the agent's own future could be told from that of any other room."""
-        if not sensors.instructions:
+        """CPC|A's candidates: features and leaves of an unroll, with nothing instructed and not
+        where the agent looked. By the instruction alone, or by the location that the simulator is
+        told, its own future could be told from that of any other room."""
+        if not sensors.instructions and sensors.where is None:
             return features, observation
         silent = sensors.without_instruction(observation)
         features = sensors(silent)

@@ -15,6 +15,7 @@ any other Box, MultiBinary                numbers, flattened
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import gymnasium
@@ -261,6 +262,22 @@ def is_instruction(name: str, space: gymnasium.Space[Any]) -> bool:
     )
 
 
+def is_cells(space: gymnasium.Space[Any]) -> bool:
+    """Whether a leaf is a grid of cells, each described by categories."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 3 and _is_categorical(space)
+
+
+def is_image(space: gymnasium.Space[Any]) -> bool:
+    """Whether a leaf is an image."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.high.max() == 255
+
+
+def _is_categorical(space: spaces.Box) -> bool:
+    """Whether all numbers are integers from 0 to at most `LARGEST_CATEGORY`."""
+    whole = np.issubdtype(space.dtype, np.integer)
+    return bool(whole and space.low.min() >= 0 and space.high.max() <= LARGEST_CATEGORY)
+
+
 def leaf_sensor(
     space: gymnasium.Space[Any], config: AgentConfig, name: str = "", instructed: int = 0
 ) -> LeafSensor:
@@ -281,26 +298,38 @@ def leaf_sensor(
     if isinstance(space, spaces.MultiBinary):
         return Numbers(space.shape, config)
     assert isinstance(space, spaces.Box)
-    is_integer = np.issubdtype(space.dtype, np.integer)
-    highest = float(space.high.max()) if space.shape else float(space.high)
-    is_categorical = is_integer and float(space.low.min()) >= 0 and highest <= LARGEST_CATEGORY
-    if len(space.shape) == 3 and is_categorical:
+    if is_cells(space):
         return Cells(space, config, instructed)
-    if len(space.shape) == 3 and highest == 255:
+    if is_image(space):
         return Image(space, config)
-    if len(space.shape) == 1 and is_categorical:
-        return Tokens(np.zeros(space.shape, np.int64), int(highest), config)
+    if len(space.shape) == 1 and _is_categorical(space):
+        return Tokens(np.zeros(space.shape, np.int64), int(space.high.max()), config)
     return Numbers(space.shape, config)
 
 
 class Sensors(nn.Module):
     """All leaves of an observation, mixed: {name: [..., *leaf shape]} → [..., feature_size].
 
-    Raises ValueError for a space that no sensor reads, and if a sensor of the user's own
-    (`AgentConfig.sensors`) cannot be had or does not do what it says.
+    Of an agent with attention also where it looks: what and where are each rectified, and together
+    once more (Mnih et al. 2014, the glimpse network).
+
+    Args:
+        space: of a single environment's observations.
+        config: sizes.
+        glimpses: what makes the sensor of a part that is glimpsed, from the size of the features
+            that an instruction has.
+
+    Raises:
+        UserError: for a space that no sensor reads, and if a sensor of the user's own
+            (`AgentConfig.sensors`) cannot be had or does not do what it says.
     """
 
-    def __init__(self, space: gymnasium.Space[Any], config: AgentConfig) -> None:
+    def __init__(
+        self,
+        space: gymnasium.Space[Any],
+        config: AgentConfig,
+        glimpses: Mapping[str, Callable[[int], nn.Module]] | None = None,
+    ) -> None:
         super().__init__()
         leaves = leaf_spaces(space)
         known_names("agent.sensors", config.sensors, leaves)
@@ -310,19 +339,33 @@ class Sensors(nn.Module):
         # What gates the cells is made before them.
         first = {name: _sensor(name, leaves[name], config) for name in self.instructions}
         instructed = sum(sensor.size for sensor in first.values())
+        glimpses = glimpses or {}
         self.leaves = nn.ModuleList(
-            first[name] if name in first else _sensor(name, leaf, config, instructed)
+            first[name]
+            if name in first
+            else glimpses[name](instructed)
+            if name in glimpses
+            else _sensor(name, leaf, config, instructed)
             for name, leaf in leaves.items()
         )
         total = sum(cast(LeafSensor, sensor).size for sensor in self.leaves)
-        self.mix = rectified(total, config.feature_size)
+        self.where = rectified(2, config.sensor_size) if glimpses else None
+        self.mix = rectified(total + (config.sensor_size if glimpses else 0), config.feature_size)
 
     def leaf(self, name: str) -> LeafSensor:
         """The sensor of one leaf (it may be of the user's own)."""
         return cast(LeafSensor, self.leaves[self.names.index(name)])
 
-    def forward(self, observation: Observation) -> Tensor:
-        """{name: [..., *leaf shape]} → [..., feature_size]."""
+    def forward(self, observation: Observation, location: Tensor | None = None) -> Tensor:
+        """What is seen, and where.
+
+        Args:
+            observation: {name: [..., *leaf shape]}.
+            location: [..., 2]: coordinates, with attention; without, or to leave it unsaid: None.
+
+        Returns:
+            [..., feature_size].
+        """
         said = {name: self.leaf(name)(observation[name]) for name in self.instructions}
         instruction = torch.cat(list(said.values()), -1) if said else None
         features = [
@@ -333,6 +376,9 @@ class Sensors(nn.Module):
             else sensor(observation[name])
             for name, sensor in zip(self.names, self.leaves, strict=True)
         ]
+        if self.where is not None:
+            unsaid = features[0].new_zeros(*features[0].shape[:-1], self.where[0].out_features)
+            features.append(unsaid if location is None else self.where(location))
         return cast(Tensor, self.mix(torch.cat(features, -1)))
 
     def without_instruction(self, observation: Observation) -> Observation:

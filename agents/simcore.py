@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundling.agents.config import AgentConfig
+from groundling.agents.glimpse import OUTSIDE, CellsGlimpse, ImageGlimpse
 from groundling.agents.layers import linear, rectified
 from groundling.agents.sensors import (
     Category,
@@ -70,8 +71,8 @@ class CellsDecoder(nn.Module):
         Args:
             state: [N, core_size].
             sensor: whose embeddings name the categories.
-            kinds: [N, cells] int64, first channel: what the other channels are given; the
-                likeliest kinds unless told.
+            kinds: what the other channels are given, the first one of each cell: [N, cells] int64,
+                or the shares of all kinds, [N, cells, kinds]; the likeliest unless told.
         """
         names = self._names(sensor)
         hidden = self.hidden(state)
@@ -79,7 +80,8 @@ class CellsDecoder(nn.Module):
             self.generate(hidden).unflatten(-1, (self.cells, len(names), self.size)).unbind(-2)
         )
         scored = [self._score(first, names[0], self.biases[0])]
-        known = F.embedding(scored[0].argmax(-1) if kinds is None else kinds, names[0])
+        kinds = scored[0].argmax(-1) if kinds is None else kinds
+        known = kinds @ names[0] if kinds.is_floating_point() else F.embedding(kinds, names[0])
         for part, link, name, bias in zip(
             others, self.links, names[1:], list(self.biases)[1:], strict=True
         ):
@@ -117,19 +119,65 @@ class CellsDecoder(nn.Module):
             nats = nats - log_probs.gather(-1, channel.unsqueeze(-1)).squeeze(-1)
         return (nats * weights[kinds]).mean(-1)
 
+    def kind_weights(self, views: Tensor, balance: float) -> Tensor:
+        """How much cells count by what they hold in views [..., V, W, C]; see `kind_weights`."""
+        return kind_weights(views[..., 0], len(self.biases[0]), balance)
 
-def kind_weights(views: Tensor, kinds: int, balance: float) -> Tensor:
+
+class GlimpseDecoder(CellsDecoder):
+    """Categoricals of a glimpse, whose coarse places each hold many cells.
+
+    A coarse place says how often it holds each category; its nats are those of a cell drawn from
+    it. Of a sharp place that is the categorical of `CellsDecoder`. What lies beyond the border is
+    nothing, and not predicted.
+
+    Args:
+        sensor: of the glimpse.
+        config: sizes and switches.
+    """
+
+    def __init__(self, sensor: CellsGlimpse, config: AgentConfig) -> None:
+        channels = len(sensor.embeddings)
+        super().__init__(sensor, (sensor.places, 1, channels), config)
+        self.sharp = sensor.fovea.size**2
+
+    def forward(self, state: Tensor, target: Tensor, sensor: Cells, weights: Tensor) -> Tensor:
+        """Weighted mean over places of the nats of all channels, [N].
+
+        Args:
+            state: [N, core_size].
+            target: [N, read, C] integers (`agents.glimpse`).
+            sensor: of the glimpse.
+            weights: [kinds], as in `CellsDecoder`.
+        """
+        assert isinstance(sensor, CellsGlimpse)
+        shares = [
+            sensor.averaged(channel, torch.eye(len(bias), device=state.device))
+            for channel, bias in zip(target.unbind(-1), self.biases, strict=True)
+        ]
+        nats = state.new_zeros(())
+        for share, log_probs in zip(shares, self.log_probs(state, sensor, shares[0]), strict=True):
+            nats = nats - (share * log_probs).sum(-1)
+        return (nats * (shares[0] @ weights)).mean(-1)
+
+    def kind_weights(self, views: Tensor, balance: float) -> Tensor:
+        """See `CellsDecoder.kind_weights`; by the sharp places."""
+        kinds = views[..., : self.sharp, 0]
+        return kind_weights(kinds[kinds != OUTSIDE], len(self.biases[0]), balance)
+
+
+def kind_weights(kinds: Tensor, number: int, balance: float) -> Tensor:
     """How much a cell counts by the kind of thing it holds: rare kinds more, the commonest once.
 
     Args:
-        views: [..., V, W, C] integers; the first channel is the kind.
-        kinds: number of kinds.
+        kinds: [...] integers from 0 on.
+        number: how many kinds there are.
         balance: weight = (largest frequency / frequency)^balance; 0 makes all alike.
 
     Returns:
-        [kinds] float32, at least 1.
+        [number] float32, at least 1.
     """
-    counts = torch.bincount(views[..., 0].flatten().long(), minlength=kinds).float()
+    counts = torch.bincount(kinds.flatten().long(), minlength=number).float()
     return (counts.max() / counts.clamp(min=1.0)).pow(balance)
 
 
@@ -281,12 +329,12 @@ class SimCoreHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Weights of cells by kind, from how often each kind is in sight in an unroll (where
         `absent`, [T + 1, B] bool, is not set)."""
+        present = {
+            name: observation[name] if absent is None else observation[name][~absent]
+            for name in self.names
+        }
         return {
-            name: kind_weights(
-                observation[name] if absent is None else observation[name][~absent],
-                len(decoder.biases[0]),
-                self.balance,
-            )
+            name: decoder.kind_weights(present[name], self.balance)
             for name, decoder in zip(self.names, self.decoders, strict=True)
             if isinstance(decoder, CellsDecoder)
         }
@@ -294,13 +342,17 @@ class SimCoreHead(nn.Module):
 
 def _decoder(sensor: nn.Module, space: gymnasium.Space[Any], config: AgentConfig) -> nn.Module:
     shape = space.shape or ()
-    if not isinstance(sensor, LeafSensor):
+    if not isinstance(sensor, LeafSensor | ImageGlimpse):
         # What a sensor of the user's own reads is generated as if one of ours had read it. There
         # are no embeddings to be tied to.
         usual = leaf_sensor(space, config)
         if isinstance(usual, Cells):
             return CellsDecoder(usual, shape, config, tied=False)
         return _decoder(usual, space, config)
+    if isinstance(sensor, CellsGlimpse) and not config.prediction.privileged:
+        return GlimpseDecoder(sensor, config)
+    if isinstance(sensor, ImageGlimpse):
+        return ImageDecoder(shape if config.prediction.privileged else sensor.shape, config)
     if isinstance(sensor, Cells):
         return CellsDecoder(sensor, shape, config)
     if isinstance(sensor, Image):

@@ -1,8 +1,9 @@
 """The action-conditional simulator: what the agent expects to see, k steps ahead, without looking.
 
 From the belief b_t = (h_t, c_t) a recurrent net sets out, s⁰ = h_t, and is fed the actions a_t …
-a_{t+k-1}, never an observation; s^k is what it makes of x_{t+k} (Das et al. 2020, figure 2). Both
-heads, SimCore's and CPC|A's, read the same states from the same starts at the same horizons.
+a_{t+k-1} (with attention the pairs (a, l) of action and location), never an observation; s^k is
+what it makes of x_{t+k} (Das et al. 2020, figure 2). Both heads, SimCore's and CPC|A's, read the
+same states from the same starts at the same horizons.
 """
 
 from typing import NamedTuple, cast
@@ -35,9 +36,12 @@ class Simulator(nn.Module):
         actions: what the agent can do.
         core_size: of the agent's core, whose state it starts from.
         sees_actions: the ablation: without, it only counts steps.
+        looks: whether the agent decides where to look, too.
     """
 
-    def __init__(self, actions: Actions, core_size: int, *, sees_actions: bool = True) -> None:
+    def __init__(
+        self, actions: Actions, core_size: int, *, sees_actions: bool = True, looks: bool = False
+    ) -> None:
         super().__init__()
         self.sees_actions = sees_actions
         self.actions = actions
@@ -47,6 +51,7 @@ class Simulator(nn.Module):
             if isinstance(actions, DiscreteActions)
             else nn.Linear(actions.width, 4 * core_size)
         )
+        self.from_location = nn.Linear(2, 4 * core_size, bias=False) if looks else None
         self.from_hidden = nn.Linear(core_size, 4 * core_size, bias=False)
         nn.init.normal_(self.from_action.weight, std=0.5)  # As loud as in the core.
         for gate in self.from_hidden.weight.chunk(4):
@@ -58,12 +63,15 @@ class Simulator(nn.Module):
             else:  # No bias of its own: exactly one of its rows is chosen.
                 self.from_action.weight[:, core_size : 2 * core_size] += FORGET_BIAS
 
-    def forward(self, belief: CoreState, actions: Tensor) -> Tensor:
+    def forward(
+        self, belief: CoreState, actions: Tensor, locations: Tensor | None = None
+    ) -> Tensor:
         """Imagines.
 
         Args:
             belief: [N, core_size] each, at the start.
             actions: [K, N, *action shape]: a_t … a_{t+K-1}.
+            locations: [K, N, 2]: coordinates of l_t … l_{t+K-1}, with attention.
 
         Returns:
             s¹ … s^K, [K, N, core_size].
@@ -71,19 +79,23 @@ class Simulator(nn.Module):
         fed = actions if self.sees_actions else torch.zeros_like(actions)
         if isinstance(self.from_action, nn.Linear):
             fed = self.actions.encode(fed).to(belief.hidden.dtype)
+        inputs = self.from_action(fed)
+        if self.from_location is not None:
+            inputs = inputs + self.from_location(locations)
         keep = belief.hidden.new_ones(*actions.shape[:2], 1)
-        states, _ = lstm_scan(
-            self.from_action(fed), keep, belief.hidden, belief.cell, self.from_hidden.weight
-        )
+        states, _ = lstm_scan(inputs, keep, belief.hidden, belief.cell, self.from_hidden.weight)
         return states
 
-    def overshoot(self, core: CoreState, actions: Tensor, plan: Overshoot) -> Tensor:
+    def overshoot(
+        self, core: CoreState, actions: Tensor, plan: Overshoot, locations: Tensor | None = None
+    ) -> Tensor:
         """The states of a plan's starts and horizons.
 
         Args:
             core: the agent's states, [T + 1, B, core_size] each.
             actions: [T, B, *action shape]: a_t, what was done at row t.
             plan: which of them.
+            locations: [T, B, 2]: coordinates of l_t, which was decided at row t; with attention.
 
         Returns:
             [K, S, B, core_size]: s^k of each start, where k is the plan's k-th horizon.
@@ -93,8 +105,12 @@ class Simulator(nn.Module):
             core.hidden[plan.starts].flatten(0, 1), core.cell[plan.starts].flatten(0, 1)
         )
         ahead = torch.arange(int(plan.horizons[-1]), device=actions.device)
-        fed = actions[plan.starts + ahead.unsqueeze(1)]  # [longest, S, B, *action shape]
-        states: Tensor = self(start, fed.flatten(1, 2))
+        fed = plan.starts + ahead.unsqueeze(1)  # [longest, S]
+        states: Tensor = self(
+            start,
+            actions[fed].flatten(1, 2),
+            None if locations is None else locations[fed].flatten(1, 2),
+        )
         # s^k stands at index k - 1: the first action leads to s¹.
         return cast(Tensor, states[plan.horizons - 1].unflatten(1, (S, B)))
 

@@ -126,6 +126,21 @@ class QuestionSource(Protocol):
 
 
 @runtime_checkable
+class AttendedSource(QuestionSource, Protocol):
+    """A source that can be told what of its view the agent sensed, where that is not all of it."""
+
+    attended: bool
+    """Whether it is told. If so, set before the reset, it counts nothing else as sensed."""
+
+    def attend(self, sensed: NDArray[np.bool_]) -> None:
+        """Note what of the present observation's `view` was sensed, [B, H, W] bool (cells, or
+        pixels of an image). What is not visible there is not sensed all the same.
+
+        Raises ValueError for another shape or type, or unless `attended` is set.
+        """
+
+
+@runtime_checkable
 class TypedQuestions(QuestionSource, Protocol):
     """A source that understands questions somebody types."""
 

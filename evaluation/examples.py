@@ -90,9 +90,13 @@ class Walk:
             "rooms": self.rooms,
             "remembered": self.settings.remembered,
             "packages": package_versions(),
-            "walker": weights_digest(walker) if self.settings.walker == "agent" else None,
+            "walker": weights_digest(walker) if self._hangs_on(walker) else None,
         }
         return f"{self.purpose}-{digest(content | self.settings.asked)}"
+
+    def _hangs_on(self, walker: Agent) -> bool:
+        """Whether another agent would walk elsewhere, or sense something else."""
+        return self.settings.walker == "agent" or walker.attention is not None
 
 
 def collect_examples(

@@ -5,15 +5,14 @@ the moments there are questions about what their rows showed and is out of view 
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from groundling.agents.agent import Agent, Rows
+from groundling.agents.agent import Agent, Rows, join_rows
 from groundling.agents.cores import CoreState
 from groundling.agents.generators import named_generator, named_seed
 from groundling.agents.probe import Probe
@@ -126,17 +125,12 @@ class Window:
     def pasts(self, environments: NDArray[np.int64]) -> Pasts:
         """What led to the present in some environments, each as often as it is named."""
 
-        def stacked(leaves: Sequence[Tensor]) -> Tensor:
-            return torch.stack([leaf[environments] for leaf in leaves])
-
-        names = self.rows[0].observation
-        seen = {name: stacked([row.observation[name] for row in self.rows]) for name in names}
-        others = zip(*(row[1:] for row in self.rows), strict=True)
+        rows = [row.map(lambda part: part[environments]) for row in self.rows]
         before = {
             name: CoreState(*(part[environments] for part in state))
             for name, state in self.states[0].items()
         }
-        return Pasts(Rows(seen, *map(stacked, others)), before, self.room[environments])
+        return Pasts(join_rows(rows, torch.stack), before, self.room[environments])
 
 
 def pairs_of_questions(

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from groundling.agents.actions import make_actions
 from groundling.agents.agent import Agent, AgentOutput, Rows
+from groundling.agents.generators import named_generator
 from groundling.envs.errors import UserError
 from groundling.training.environments import Environment
+from groundling.training.looking import Looker
 from groundling.training.stepping import Stepper
 
 Choose = Callable[[], NDArray[Any]]
@@ -24,21 +26,35 @@ Choose = Callable[[], NDArray[Any]]
 class Reader:
     """An agent that reads a walk and remembers it.
 
+    With attention its own location policy looks, and draws of a generator of its own.
+
     Args:
         agent: frozen.
         batch: environments of the walk.
+        seed: of where it looks.
     """
 
+    row: Rows
+    """[B, …]: the last row, as the agent saw it."""
     output: AgentOutput
 
-    def __init__(self, agent: Agent, batch: int) -> None:
+    def __init__(self, agent: Agent, batch: int, *, seed: int = 0) -> None:
         self.agent = agent
         self.state = agent.initial_state(batch)
+        device = self.state.hidden.device
+        self.looker = Looker(agent, batch, named_generator(seed, "locations", device))
 
     @torch.no_grad()
-    def read(self, row: Rows) -> None:
-        """Reads one row ([B, …]); `output` and `state` are then those after it."""
-        self.output, self.state = self.agent.step(row, self.state)
+    def read(self, row: Rows, stepper: Stepper) -> None:
+        """Reads one row ([B, …]); `row`, `output` and `state` are then those after it.
+
+        Args:
+            row: as the environment gave it.
+            stepper: that told it.
+        """
+        self.row = self.looker.see(row)
+        self.output, self.state = self.agent.step(self.row, self.state)
+        self.looker.decide(self.output, stepper)
 
 
 def by_agent(reader: Reader, generator: torch.Generator) -> Choose:
@@ -89,6 +105,9 @@ class Walk(Iterator[Rows]):
         self.choose = choose
         self.readers = readers
         self.begun = False
+        if readers:
+            # What is sensed, and can so be known, is what the first one sensed.
+            readers[0].looker.report_to(stepper.environment)
 
     def __next__(self) -> Rows:
         """The next row [B, …], after the readers have read it."""
@@ -100,7 +119,7 @@ class Walk(Iterator[Rows]):
             row, _ = self.stepper.step(choice, action)
         self.absent = self.stepper.absent
         for reader in self.readers:
-            reader.read(row)
+            reader.read(row, self.stepper)
         return row
 
 

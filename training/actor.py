@@ -7,11 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from groundling.agents.agent import Agent, Rows
+from groundling.agents.agent import Agent, Rows, join_rows
+from groundling.agents.attention import Decision
 from groundling.agents.cores import CoreState
 from groundling.agents.sensors import leaf_arrays
+from groundling.envs.errors import UserError
 from groundling.envs.questions import QuestionSource
 from groundling.training.environments import Environment
+from groundling.training.looking import Looker
 from groundling.training.stepping import Outcome, Stepper, observe
 from groundling.training.unroll import AskedQuestions, Unroll
 
@@ -47,6 +50,8 @@ class Actor:
         seed: of the environments (see `training.seeds`).
         generator: draws the actions; on the agent's device.
         question_generator: decides when and what the online probe is asked; None asks nothing.
+        location_generator: draws where to look; on the agent's device (only with attention).
+        labelled: note which actions would have been right; the environment must tell.
         exploration: share of actions drawn uniformly instead of from the policy.
         staggered: the environments' first episodes began in the middle and are not reported.
     """
@@ -59,6 +64,8 @@ class Actor:
         seed: int,
         generator: torch.Generator,
         question_generator: np.random.Generator | None = None,
+        location_generator: torch.Generator | None = None,
+        labelled: bool = False,
         exploration: float = 0.0,
         staggered: bool = False,
     ) -> None:
@@ -69,8 +76,12 @@ class Actor:
         self.exploration = exploration
         self.device = generator.device
         self.batch = environment.num_envs
+        self.labelled = labelled
         self.stepper = Stepper(environment, agent.actions, self.device)
-        self.row = self.stepper.reset(seed)
+        self.looker = Looker(agent, self.batch, location_generator)
+        if question_generator is not None:
+            self.looker.report_to(environment)
+        self.row = self.looker.see(self.stepper.reset(seed))
         self.core_state = agent.initial_state(self.batch)
         self.episode_return = np.zeros(self.batch)
         self.episode_length = np.zeros(self.batch, dtype=np.int64)
@@ -91,6 +102,8 @@ class Actor:
         start = self.core_state
         rows, absent = [self.row], [self.stepper.absent]
         log_probs, outcomes, cuts = [], [], []
+        decisions: list[Decision] = []
+        labels: list[Tensor] = []
         asked_at = -1
         questions = None
         if ask:
@@ -103,15 +116,20 @@ class Actor:
             action, log_prob = self.agent.actions.sample(
                 output.policy, self.generator, exploration=self.exploration
             )
+            decision = self.looker.decide(output, self.stepper)
+            if decision is not None and output.location is not None:
+                decisions.append(decision)
+            if self.labelled:
+                labels.append(self._label())
             outcome = self._step(action)
             rows.append(self.row)
             absent.append(self.stepper.absent)
             log_probs.append(log_prob)
             outcomes.append(outcome)
             if outcome.truncated.any():
-                cuts.append(self._cut(t, outcome))
+                cuts.append(self._cut(t, outcome, decision))
         return Unroll(
-            rows=_stack_rows(rows),
+            rows=join_rows(rows, torch.stack),
             core_state=start,
             behaviour_log_prob=torch.stack(log_probs),
             terminated=self._stack([outcome.terminated for outcome in outcomes]),
@@ -120,19 +138,35 @@ class Actor:
             bootstrap_value=self._bootstrap_values(cuts, length),
             policy_version=policy_version,
             questions=questions,
+            location=torch.stack([one.location for one in decisions]) if decisions else None,
+            location_log_prob=torch.stack([one.log_prob for one in decisions])
+            if decisions
+            else None,
+            label=torch.stack(labels) if labels else None,
         )
+
+    def _label(self) -> Tensor:
+        """Which actions would be right in this row, [B] int64."""
+        label = self.stepper.label
+        if label is None:
+            raise UserError(
+                f"learner.label-weight is set, but {self.stepper.name} does not tell the right "
+                "action (info['label']); expected 0"
+            )
+        return label
 
     def _step(self, action: Tensor) -> Outcome:
         """One step of every environment; `row` is then the one it led to."""
-        self.row, outcome = self.stepper.step(self.agent.actions.to_environment(action), action)
+        row, outcome = self.stepper.step(self.agent.actions.to_environment(action), action)
+        self.row = self.looker.see(row)
         self._count(outcome)
         return outcome
 
-    def _cut(self, t: int, outcome: Outcome) -> "_Cut":
+    def _cut(self, t: int, outcome: Outcome, decision: Decision | None) -> "_Cut":
         """The final observations of episodes that step t cut off, with the core state that acted.
 
         Such an observation is read as its episode's next row: not a first one, with the action and
-        the reward that led to it.
+        the reward that led to it, and through the location that was decided with that action.
         """
         where = torch.as_tensor(np.flatnonzero(outcome.truncated), device=self.device)
         final = final_observations(outcome.info, outcome.truncated)
@@ -143,6 +177,8 @@ class Actor:
             self.row.previous_action[where],
             self.row.previous_reward[where],
         )
+        if decision is not None:
+            row = self.looker.see_through(row, decision.location[where])
         state = CoreState(self.core_state.hidden[where], self.core_state.cell[where])
         return _Cut(torch.full_like(where, t), where, row, state)
 
@@ -154,13 +190,7 @@ class Actor:
         """
         values = torch.zeros(length, self.batch, device=self.device)
         if cuts:
-            row = Rows(
-                {
-                    name: torch.cat([cut.row.observation[name] for cut in cuts])
-                    for name in cuts[0].row.observation
-                },
-                *(torch.cat(parts) for parts in zip(*(cut.row[1:] for cut in cuts), strict=True)),
-            )
+            row = join_rows([cut.row for cut in cuts], torch.cat)
             state = CoreState(
                 *(torch.cat(parts) for parts in zip(*(cut.state for cut in cuts), strict=True))
             )
@@ -212,12 +242,8 @@ class Actor:
         questions = self.question_generator
         return {
             "environment": _environment_state(self.environment),
-            "row": {
-                "observation": self.row.observation,
-                "is_first": self.row.is_first,
-                "previous_action": self.row.previous_action,
-                "previous_reward": self.row.previous_reward,
-            },
+            "row": self.row._asdict(),
+            "looker": self.looker.state_dict(),
             "core_state": {"hidden": self.core_state.hidden, "cell": self.core_state.cell},
             "generator": self.generator.get_state(),
             "question_generator": None if questions is None else questions.bit_generator.state,
@@ -234,23 +260,17 @@ class Actor:
         seeds that it did not have before.
         """
         self.generator.set_state(state["generator"].cpu())
+        self.looker.load_state_dict(state.get("looker"))  # An earlier version had none.
         if self.question_generator is not None:
             self.question_generator.bit_generator.state = state["question_generator"]
         if state["environment"] is None:
             drawn = torch.randint(2**62, (), generator=self.generator, device=self.device)
-            self.row = self.stepper.reset(int(drawn))
+            self.row = self.looker.see(self.stepper.reset(int(drawn)))
             return
         getattr(self.environment.unwrapped, "set_state")(  # noqa: B009
             {name: value.numpy() for name, value in state["environment"].items()}
         )
-        row = state["row"]
-        self.row = Rows(
-            {name: leaf.to(self.device) for name, leaf in row["observation"].items()},
-            *(
-                row[name].to(self.device)
-                for name in ("is_first", "previous_action", "previous_reward")
-            ),
-        )
+        self.row = Rows(**state["row"]).map(lambda part: part.to(self.device))
         core = state["core_state"]
         self.core_state = CoreState(core["hidden"].to(self.device), core["cell"].to(self.device))
         self.episode_return = state["episode_return"].numpy().copy()
@@ -275,15 +295,3 @@ def _environment_state(environment: Environment) -> dict[str, Tensor] | None:
     if get_state is None:
         return None
     return {name: torch.from_numpy(value.copy()) for name, value in get_state().items()}
-
-
-def _stack_rows(rows: list[Rows]) -> Rows:
-    return Rows(
-        {
-            name: torch.stack([row.observation[name] for row in rows])
-            for name in rows[0].observation
-        },
-        torch.stack([row.is_first for row in rows]),
-        torch.stack([row.previous_action for row in rows]),
-        torch.stack([row.previous_reward for row in rows]),
-    )

@@ -94,6 +94,13 @@ class LearnerConfig:
     """Weight of the baseline's half squared error."""
     entropy_weight: float = 0.04
     """Weight of the entropy bonus."""
+    location_weight: float = 1.0
+    """Weight of the policy gradient of locations (with attention)."""
+    location_entropy_weight: float = 0.01
+    """Weight of the entropy bonus of locations (tiles; a fovea's spread is fixed)."""
+    label_weight: float = 0.0
+    """Weight of the cross-entropy of actions that end an episode, where the environment tells which
+    was the right one (`info["label"]`)."""
     losses: dict[str, float] = field(default_factory=dict)
     """Losses of your own, as `module:function weight` pairs."""
 
@@ -105,7 +112,14 @@ class LearnerConfig:
         for name in ("exploration", "discount", "lambda_"):
             value = getattr(self, name)
             _expect(0 <= value <= 1, f"learner.{name.strip('_')}", value, "a number in [0, 1]")
-        for name in ("policy_weight", "baseline_weight", "entropy_weight"):
+        for name in (
+            "policy_weight",
+            "baseline_weight",
+            "entropy_weight",
+            "location_weight",
+            "location_entropy_weight",
+            "label_weight",
+        ):
             value = getattr(self, name)
             _expect(value >= 0, f"learner.{name.replace('_', '-')}", value, "0 or more")
         for name, weight in self.losses.items():

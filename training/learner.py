@@ -1,7 +1,7 @@
 """The learner: one unroll in, one step of the optimiser out."""
 
 import math
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,19 @@ from groundling.training.errors import NonFiniteLoss
 from groundling.training.metrics import Measured
 from groundling.training.monitor import Monitor
 from groundling.training.own_losses import load_losses, own_loss
-from groundling.training.unroll import Unroll, transitions
+from groundling.training.unroll import Unroll, looked, transitions
+
+
+class _Look(NamedTuple):
+    """Decisions where to look, [T, B] each."""
+
+    log_probs: Tensor
+    """log π(l_t)."""
+    log_rhos: Tensor
+    """log π(l_t) - log μ(l_t); 0 where nothing hangs on l_t."""
+    entropy: Tensor | None
+    counted: Tensor
+    """bool: something hangs on l_t."""
 
 
 class Learner:
@@ -55,6 +67,12 @@ class Learner:
             "baseline": config.baseline_weight,
             "entropy": config.entropy_weight,
         }
+        if agent.attention is not None and agent.attention.policy is not None:
+            self.weights["location"] = config.location_weight
+            if agent.attention.locations.has_entropy:
+                self.weights["location_entropy"] = config.location_entropy_weight
+        if config.label_weight:
+            self.weights["label"] = config.label_weight
         if agent.prediction is not None:
             prediction = agent.prediction.config
             terms = {"present": prediction.present_weight, "future": prediction.weight}
@@ -121,8 +139,13 @@ class Learner:
         policy, baselines = output.policy[:-1], output.baseline[:-1]
         log_probs = self.agent.actions.log_probs(policy, actions)
         entropy = self.agent.actions.entropy(policy)
+        look = self._look(output, unroll)
+        log_rhos = log_probs.detach() - unroll.behaviour_log_prob
+        if look is not None:
+            # Action and location are drawn independently given the state: one decision of two.
+            log_rhos = log_rhos + look.log_rhos
         targets = vtrace(
-            log_probs.detach() - unroll.behaviour_log_prob,
+            log_rhos,
             discounts,
             rewards,
             output.baseline.detach(),
@@ -134,7 +157,31 @@ class Learner:
             "baseline": mean_where(baseline_loss(baselines, targets.values), present),
             "entropy": mean_where(negative_entropy_loss(entropy), present),
         }
-        return losses, _measured(baselines, targets.values, entropy, present)
+        measured = _measured(baselines, targets.values, entropy, present)
+        if look is not None:
+            reinforced = policy_gradient_loss(look.log_probs, targets.advantages)
+            losses["location"] = mean_where(reinforced, look.counted)
+            if look.entropy is not None:
+                bonus = negative_entropy_loss(look.entropy)
+                losses["location_entropy"] = mean_where(bonus, look.counted)
+        if unroll.label is not None:
+            # Of the action that ended an episode for good: it is the one that is judged.
+            right = self.agent.actions.log_probs(policy, unroll.label)
+            losses["label"] = mean_where(-right, unroll.terminated)
+        return losses, measured
+
+    def _look(self, output: AgentOutput, unroll: Unroll) -> "_Look | None":
+        """What was decided about where to look; None without a location policy."""
+        if unroll.location is None:
+            return None
+        assert self.agent.attention is not None
+        assert output.location is not None
+        assert unroll.location_log_prob is not None
+        policy, locations = output.location[:-1], self.agent.attention.locations
+        log_probs = locations.log_probs(policy, unroll.location)
+        counted = looked(unroll)
+        log_rhos = (log_probs.detach() - unroll.location_log_prob) * counted
+        return _Look(log_probs, log_rhos, locations.entropy(policy), counted)
 
     def _gradients_into_core(
         self, losses: dict[str, Tensor], core: CoreState
@@ -165,6 +212,7 @@ class Learner:
                 unroll.rows.is_first,
                 transitions(unroll, self.config.discount).actions,
                 self.agent.sensors,
+                location=unroll.rows.location,
                 absent=_absent(unroll),
                 limit=prediction.config.limit(frames),
                 generator=self.generator,

@@ -11,6 +11,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
+from groundling.agents.actions import DiscreteActions
 from groundling.agents.agent import Agent
 from groundling.agents.generators import named_generator, named_seed
 from groundling.envs.errors import UserError
@@ -77,6 +78,11 @@ class Training:
         staggered = config.env.is_rooms
         environment = make_environment(config.env, stagger=staggered)
         agent = make_agent(config, device)
+        if config.learner.label_weight and not isinstance(agent.actions, DiscreteActions):
+            raise UserError(
+                f"learner.label-weight is {config.learner.label_weight}; expected 0, as the "
+                f"actions of {config.env.id} are not Discrete"
+            )
         monitor = _make_monitor(config, environment, agent, device)
         self.learner = Learner(
             agent,
@@ -92,6 +98,8 @@ class Training:
             question_generator=(
                 np.random.default_rng(named_seed(config.seed, "questions")) if monitor else None
             ),
+            location_generator=named_generator(config.seed, "locations", device),
+            labelled=config.learner.label_weight > 0,
             exploration=config.learner.exploration,
             staggered=staggered,
         )

@@ -1,5 +1,9 @@
 """An environment's steps told as rows: what is read, which row is a first one, and who is there.
 
+Of the row just given a vector environment may further say `info["target"]`, float [B, 2]: where
+there is to look, in coordinates (`agents.glimpse`), and `info["label"]`, integers [B]: which action
+is the right one.
+
 A vector environment may say `info["absent"]`, bool [B], at `reset` and `step`: of such a row the
 observation just given is filler (within its space), because nobody is there. It may be an agent
 that is out while others go on, or an environment that needs a step to begin anew. Whatever is done
@@ -46,6 +50,8 @@ class Stepper:
 
     absent: NDArray[np.bool_]
     """[B]: nobody is in the row that was told last."""
+    info: dict[str, Any]
+    """What the environment said beside that row."""
 
     def __init__(self, environment: Environment, actions: Actions, device: torch.device) -> None:
         self.environment = environment
@@ -58,7 +64,7 @@ class Stepper:
         """Begins an episode everywhere; the row [B] of its first observations."""
         observation, info = self.environment.reset(seed=seed)
         self.doorkeeper.check(observation)
-        self.absent = self._absent(info)
+        self._listen(info)
         batch = self.environment.num_envs
         return Rows(
             observe(observation, self.device),
@@ -79,7 +85,8 @@ class Stepper:
         """
         observation, reward, terminated, truncated, info = self.environment.step(choice)
         self.doorkeeper.check(observation, reward)
-        before, self.absent = self.absent, self._absent(info)
+        before = self.absent
+        self._listen(info)
         terminated = (terminated | (self.absent & ~truncated)) & ~before
         truncated = truncated & ~terminated & ~before
         reward = np.where(before, 0.0, reward)
@@ -92,15 +99,39 @@ class Stepper:
         )
         return row, Outcome(reward, terminated, truncated, ~before, info)
 
-    def _absent(self, info: dict[str, Any]) -> NDArray[np.bool_]:
+    @property
+    def target(self) -> Tensor | None:
+        """[B, 2] float32: where there is to look in the row told last; None if nobody says."""
+        target = self._told("target", "f", (self.environment.num_envs, 2))
+        return None if target is None else self._tensor(target, torch.float32)
+
+    @property
+    def label(self) -> Tensor | None:
+        """[B] int64: the right action of the row told last; None if nobody says."""
+        label = self._told("label", "iu", (self.environment.num_envs,))
+        return None if label is None else self._tensor(label, torch.int64)
+
+    def _listen(self, info: dict[str, Any]) -> None:
+        self.info = info
         batch = self.environment.num_envs
-        absent = np.array(info.get("absent", np.zeros(batch, np.bool_)))  # a copy, see `observe`
-        if absent.shape != (batch,) or absent.dtype != np.bool_:
+        absent = self._told("absent", "b", (batch,))
+        self.absent = np.zeros(batch, np.bool_) if absent is None else absent
+
+    def _tensor(self, values: NDArray[Any], dtype: torch.dtype) -> Tensor:
+        return torch.as_tensor(values, dtype=dtype, device=self.device)
+
+    def _told(self, name: str, kinds: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
+        """A copy (see `observe`) of what info says under a name, or None."""
+        if name not in self.info:
+            return None
+        told = np.array(self.info[name])
+        if told.shape != shape or told.dtype.kind not in kinds:
+            expected = {"b": "bool", "f": "floats", "iu": "integers"}[kinds]
             raise UserError(
-                f"environment {self.name}: info['absent'] is {absent.dtype} {absent.shape}; "
-                f"expected bool ({batch},)"
+                f"environment {self.name}: info[{name!r}] is {told.dtype} {told.shape}; "
+                f"expected {expected} {shape}"
             )
-        return absent
+        return told
 
 
 def observe(observation: Any, device: torch.device) -> dict[str, Tensor]:

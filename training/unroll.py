@@ -48,6 +48,13 @@ class Unroll(NamedTuple):
     """Updates the acting weights had seen."""
     questions: AskedQuestions | None
     """What the online probe was asked, if there is one."""
+    location: Tensor | None = None
+    """[T, B, *location shape]: l_t, decided at row t as `agents.locations` knows it; None without
+    a location policy. (Row t + 1 says through which it was read: the centre, if it is first.)"""
+    location_log_prob: Tensor | None = None
+    """[T, B] float32: log μ(l_t)."""
+    label: Tensor | None = None
+    """[T, B] int64: the right action of row t, where the environment tells (`info["label"]`)."""
 
 
 class Transitions(NamedTuple):
@@ -75,3 +82,12 @@ def transitions(unroll: Unroll, discount: float) -> Transitions:
         rewards=unroll.rows.previous_reward[1:] + discount * unroll.bootstrap_value,
         discounts=discount * (~ended).to(torch.float32),
     )
+
+
+def looked(unroll: Unroll) -> Tensor:
+    """Which locations decided anything, [T, B] bool.
+
+    Nothing is looked at after an action that ended the episode for good, and in an absent row
+    nobody decides. What an episode was cut off before is still looked at: by whoever values it.
+    """
+    return ~(unroll.terminated | unroll.absent[:-1])

@@ -288,7 +288,7 @@ def test_an_agent_reads_and_predicts_with_actions_of_every_kind(space, loss):
     others = rows._replace(previous_action=taken.roll(1, 1))
     differs = (read(others).policy != output.policy).any(-1)
     assert not differs[0].any()
-    row = Rows({"observation": seen["observation"][0]}, *(part[0] for part in rows[1:]))
+    row = rows.map(lambda part: part[0])
     step, _ = agent.step(row, agent.initial_state(B))
     assert_close(step.policy, output.policy[0])
     predicted = agent.prediction(

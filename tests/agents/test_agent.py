@@ -47,8 +47,7 @@ def random_state(generator, B):
 
 
 def slice_rows(rows, part):
-    observation = {name: leaf[part] for name, leaf in rows.observation.items()}
-    return Rows(observation, *(field[part] for field in rows[1:]))
+    return rows.map(lambda field: field[part])
 
 
 def last_state(output):

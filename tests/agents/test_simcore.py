@@ -195,12 +195,12 @@ def test_rare_kinds_weigh_more_by_a_power_of_their_frequency(balance, expected):
     kinds = torch.tensor([0] * 8 + [1] * 2 + [3])
     colours = torch.randint(9, (11,))
     views = torch.stack([kinds, colours], -1).reshape(1, 11, 1, 2).to(torch.uint8)
-    assert_close(kind_weights(views, 4, balance), torch.tensor(expected))
+    assert_close(kind_weights(views[..., 0], 4, balance), torch.tensor(expected))
 
 
 def test_the_commonest_kind_weighs_one_whichever_it_is():
     views = torch.tensor([2, 2, 2, 0]).reshape(1, 2, 2, 1)
-    assert_close(kind_weights(views, 3, 1.0), torch.tensor([3.0, 3.0, 1.0]))
+    assert_close(kind_weights(views[..., 0], 3, 1.0), torch.tensor([3.0, 3.0, 1.0]))
 
 
 @pytest.mark.parametrize("start", [0, 5, -2])
@@ -383,7 +383,9 @@ def test_a_head_adds_up_what_its_decoders_make_of_the_leaf_of_their_name():
     observation, state = everything(5), torch.randn(5, 4)
     weights = head.cell_weights(observation)
     assert list(weights) == ["view"]
-    assert_close(weights["view"], kind_weights(observation["view"], 4, config.prediction.balance))
+    assert_close(
+        weights["view"], kind_weights(observation["view"][..., 0], 4, config.prediction.balance)
+    )
     kinds = [CellsDecoder, CategoryDecoder, TokensDecoder, ImageDecoder, *[NumbersDecoder] * 2]
     expected = torch.zeros(5)
     assert head.decoder("instruction") is None  # Nothing is learned from what never changes.

@@ -71,8 +71,7 @@ def pasts_of(agent: Agent) -> Pasts:
 
 
 def some_of(rows: Rows, some: slice) -> Rows:
-    leaves = {name: leaf[:, some] for name, leaf in rows.observation.items()}
-    return Rows(leaves, *(part[:, some] for part in rows[1:]))
+    return rows.map(lambda part: part[:, some])
 
 
 def looked_at(agent: Agent) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:

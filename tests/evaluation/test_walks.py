@@ -42,7 +42,7 @@ def test_the_reader_forgets_when_an_episode_begins() -> None:
     for step, row in enumerate(rows):
         if step == 64:
             assert row.is_first.all()
-            fresh.read(row)
+            fresh.read(row, rows.stepper)
             assert torch.equal(reader.state.belief, fresh.state.belief)
             break
         assert bool(row.is_first.all()) == (step == 0)

@@ -89,6 +89,7 @@ class CountingAgent:
     """Its state counts the rows of the episode and sums their rewards; its value tells it all."""
 
     actions = make_actions(Counting.action_space)
+    attention = None
     policy = torch.tensor([0.5, 0.3, 0.2]).log()
 
     def initial_state(self, batch):

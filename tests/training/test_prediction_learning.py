@@ -12,7 +12,6 @@ from gymnasium import spaces
 from torch.testing import assert_close
 
 from groundling.agents import prediction as prediction_module
-from groundling.agents.agent import Rows
 from groundling.agents.config import AgentConfig, PredictionConfig
 from groundling.agents.simcore import SimCoreHead
 from groundling.training.config import (
@@ -160,10 +159,7 @@ def beliefs_slowly(agent, unroll):
     """The core's states after reading each row, one step at a time."""
     states, state = [], unroll.core_state
     for t in range(len(unroll.rows.is_first)):
-        row = Rows(
-            {name: leaf[t] for name, leaf in unroll.rows.observation.items()},
-            *(part[t] for part in unroll.rows[1:]),
-        )
+        row = unroll.rows.map(lambda part, t=t: part[t])
         with torch.no_grad():
             _, state = agent.step(row, state)
         states.append(state)

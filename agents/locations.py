@@ -1,0 +1,158 @@
+"""Where an agent may look: the distribution its location policy draws from, and fixed paths.
+
+A location is a decision like an action. In coordinates (row, column) the view reaches from -1 to 1
+on both axes.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from groundling.agents.actions import sample_categories
+
+GRID = 3
+"""Rows and columns of the places that the fixed path of a fovea visits."""
+
+
+class Locations(ABC):
+    """All places to look at. The leading dimensions of all arguments are free."""
+
+    outputs: int
+    """Numbers the location policy gives for each row."""
+    has_entropy: bool
+    """Whether one policy may have more of it than another."""
+    path: Tensor
+    """[n, *location shape]: the fixed path, which begins at the centre and begins anew after it."""
+
+    @property
+    def centre(self) -> Tensor:
+        """[*location shape]: where one looks first."""
+        return self.path[0]
+
+    @abstractmethod
+    def coordinates(self, locations: Tensor) -> Tensor:
+        """[..., *location shape] → [..., 2] float32."""
+
+    @abstractmethod
+    def nearest(self, coordinates: Tensor) -> Tensor:
+        """[..., 2] → [..., *location shape]: the location that looks there, or nearest to it."""
+
+    @abstractmethod
+    def sample(self, policy: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws locations, [..., *location shape], from a policy, [..., outputs]."""
+
+    @abstractmethod
+    def log_probs(self, policy: Tensor, locations: Tensor) -> Tensor:
+        """log π(l), [...]; of a fovea a density."""
+
+    @abstractmethod
+    def entropy(self, policy: Tensor) -> Tensor | None:
+        """In nats, [...]; None unless `has_entropy`."""
+
+    @abstractmethod
+    def uniform(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draws locations from the whole view alike, [batch, *location shape]."""
+
+    def next_on_path(self, locations: Tensor) -> Tensor:
+        """[B, *location shape]: of each location the one that follows on the fixed path."""
+        path = self.coordinates(self.path).to(locations.device)
+        here = torch.cdist(self.coordinates(locations), path).argmin(-1)
+        return self.path.to(locations.device)[(here + 1) % len(path)]
+
+
+class Tiles(Locations):
+    """One of the tiles that the view is cut into, [...] int64, row by row from the upper left.
+
+    Args:
+        height: of the view.
+        width: of the view.
+        size: of a tile; those at the lower and right border may reach beyond it.
+    """
+
+    has_entropy = True
+
+    def __init__(self, height: int, width: int, size: int) -> None:
+        self.rows, self.columns = -(-height // size), -(-width // size)
+        self.outputs = self.rows * self.columns
+        self.step = torch.tensor([2.0 * size / height, 2.0 * size / width])
+        middle = self.rows // 2 * self.columns + self.columns // 2
+        self.path = torch.arange(self.outputs).roll(-middle)
+
+    def coordinates(self, locations: Tensor) -> Tensor:
+        """Of the tile's centre."""
+        place = torch.stack([locations // self.columns, locations % self.columns], -1)
+        return (place + 0.5) * self.step.to(locations.device) - 1.0
+
+    def nearest(self, coordinates: Tensor) -> Tensor:
+        """The tile that holds the place."""
+        place = ((coordinates + 1.0) / self.step.to(coordinates.device)).floor().long()
+        row, column = place.unbind(-1)
+        row, column = row.clamp(0, self.rows - 1), column.clamp(0, self.columns - 1)
+        return row * self.columns + column
+
+    def sample(self, policy: Tensor, generator: torch.Generator) -> Tensor:
+        """Of a softmax over tiles."""
+        return sample_categories(policy, generator)[0]
+
+    def log_probs(self, policy: Tensor, locations: Tensor) -> Tensor:
+        """See `Locations.log_probs`."""
+        return torch.log_softmax(policy, -1).gather(-1, locations.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, policy: Tensor) -> Tensor:
+        """See `Locations.entropy`."""
+        log_probs = torch.log_softmax(policy, dim=-1)
+        return -(log_probs.exp() * log_probs).sum(-1)
+
+    def uniform(self, batch: int, generator: torch.Generator) -> Tensor:
+        """See `Locations.uniform`."""
+        return torch.randint(self.outputs, (batch,), generator=generator, device=generator.device)
+
+
+class Points(Locations):
+    """A place on the continuous view, [..., 2] float32, drawn from a Gaussian of fixed width.
+
+    The sample is stored and scored as it was drawn; only where it is turned into coordinates, to be
+    looked at, it is clamped to the view (Mnih et al. 2014, section 3.1).
+
+    Args:
+        std: the Gaussian's, in coordinates.
+    """
+
+    outputs = 2
+    has_entropy = False
+
+    def __init__(self, std: float) -> None:
+        self.std = std
+        thirds = (torch.arange(GRID) * 2.0 + 1.0) / GRID - 1.0
+        places = torch.cartesian_prod(thirds, thirds)
+        # From the middle once around it: no two places that follow each other lie far apart.
+        self.path = places[torch.tensor([4, 1, 2, 5, 8, 7, 6, 3, 0])]
+
+    def coordinates(self, locations: Tensor) -> Tensor:
+        """Clamped to the view."""
+        return locations.clamp(-1.0, 1.0)
+
+    def nearest(self, coordinates: Tensor) -> Tensor:
+        """The place itself."""
+        return coordinates
+
+    def sample(self, policy: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Locations.sample`."""
+        noise = torch.randn(policy.shape, generator=generator, device=policy.device)
+        return (torch.tanh(policy) + self.std * noise).detach()
+
+    def log_probs(self, policy: Tensor, locations: Tensor) -> Tensor:
+        """See `Locations.log_probs`; both axes together."""
+        error = (locations - torch.tanh(policy)) / self.std
+        constant = math.log(self.std) + 0.5 * math.log(2.0 * math.pi)
+        return (-0.5 * error.square() - constant).sum(-1)
+
+    def entropy(self, policy: Tensor) -> None:
+        """None: the width is fixed."""
+
+    def uniform(self, batch: int, generator: torch.Generator) -> Tensor:
+        """See `Locations.uniform`."""
+        drawn = torch.rand(batch, 2, generator=generator, device=generator.device)
+        return 2.0 * drawn - 1.0
