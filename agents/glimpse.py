@@ -92,21 +92,21 @@ class Fovea:
         """
         leading, channels = coordinates.shape[:-1], image.shape[-1]
         image, coordinates = image.reshape(-1, *image.shape[-3:]), coordinates.reshape(-1, 2)
-        which = torch.arange(len(image), device=image.device)[:, None, None]
+        # So wide a frame of nothing that no patch reaches over its edge: what is then copied are
+        # whole windows, many times faster than pixel by pixel.
+        frame = self.size * 2 ** (self.scales - 1)
+        framed = F.pad(image, (0, 0, frame, frame, frame, frame))
+        which = torch.arange(len(image), device=image.device)
         patches = []
         for scale, corner in enumerate(self.corners(coordinates).unbind(-2)):
-            ahead = torch.arange(self.size * 2**scale, device=image.device)
-            row, column = (corner.unsqueeze(-1) + ahead).unbind(-2)
-            patch = image[
-                which,
-                row.clamp(0, self.height - 1).unsqueeze(-1),
-                column.clamp(0, self.width - 1).unsqueeze(-2),
-            ].float()
-            inside = ((row >= 0) & (row < self.height)).unsqueeze(-1)
-            inside = inside & ((column >= 0) & (column < self.width)).unsqueeze(-2)
-            patch = (patch * inside.unsqueeze(-1)).movedim(-1, 1)
-            patches.append(F.avg_pool2d(patch, 2**scale).movedim(1, -1))
-        joined = torch.cat(patches, -1).round().to(torch.uint8)
+            width = self.size * 2**scale
+            row, column = (corner + frame).unbind(-1)
+            patch = framed.unfold(1, width, 1).unfold(2, width, 1)[which, row, column].float()
+            # A product with a matrix of shares: torch's own pooling takes five times as long.
+            shares = torch.eye(self.size, device=image.device).repeat_interleave(2**scale, 0)
+            shares = shares / 2**scale
+            patches.append(((patch @ shares).mT @ shares).mT)  # [N, C, size, size]
+        joined = torch.cat(patches, 1).movedim(1, -1).round().to(torch.uint8)
         return joined.view(*leading, self.size, self.size, self.scales * channels)
 
     def sensed(self, coordinates: Tensor) -> np.ndarray[Any, np.dtype[np.bool_]]:
