@@ -148,6 +148,32 @@ class Oracle(QuestionSource, Protocol):
         """
 
 
+@runtime_checkable
+class AttendedSource(Protocol):
+    """A source that can be told what its agents sensed of what it showed them.
+
+    Else all of an observation counts as sensed, whatever the agent made of it. Answerability, steps
+    since seen, maps and the oracle follow what was sensed.
+    """
+
+    attended: bool
+    """False at first. Set before `reset`, True says that `attend` is going to be called: then the
+    environment itself notes nothing as sensed. A new episode has sensed nothing."""
+
+    def attend(self, sensed: NDArray[np.bool_]) -> None:
+        """Note what the agents sensed of their present observations, before questions about them.
+
+        Called once for an observation; calling again adds to it. Cells that were not sensed, or are
+        out of sight, keep the age they had.
+
+        Args:
+            sensed: bool [B, H, W] of the present `view`: the cells, or the pixels of an image, that
+                the agent sensed; a cell that is drawn in several pixels only counts with them all.
+
+        Raises ValueError for another shape or dtype, and if `attended` is False.
+        """
+
+
 def balance(
     questions: Questions, generator: np.random.Generator, rarest: float = RAREST
 ) -> Questions:
