@@ -126,30 +126,7 @@ class QuestionSource(Protocol):
 
 
 @runtime_checkable
-class TypedQuestions(QuestionSource, Protocol):
-    """A source that understands questions somebody types."""
-
-    def typed_question(self, text: str) -> Questions:
-        """Give a question in words about each world that admits it, at most once for each.
-
-        Raises ValueError, saying what would be understood, if it cannot be asked.
-        """
-
-
-@runtime_checkable
-class Oracle(QuestionSource, Protocol):
-    """A source that knows what could be known: an upper bound for what any memory can answer."""
-
-    def guess(self, questions: Questions, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Give what an ideal observer of the sensed cells answers, word ids [N].
-
-        The questions are about the worlds as they now stand, and their answers are going to be
-        balanced. Changes nothing but the generator.
-        """
-
-
-@runtime_checkable
-class AttendedSource(Protocol):
+class AttendedSource(QuestionSource, Protocol):
     """A source that can be told what its agents sensed of what it showed them.
 
     Else all of an observation counts as sensed, whatever the agent made of it. Answerability, steps
@@ -171,6 +148,29 @@ class AttendedSource(Protocol):
                 the agent sensed; a cell that is drawn in several pixels only counts with them all.
 
         Raises ValueError for another shape or dtype, and if `attended` is False.
+        """
+
+
+@runtime_checkable
+class TypedQuestions(QuestionSource, Protocol):
+    """A source that understands questions somebody types."""
+
+    def typed_question(self, text: str) -> Questions:
+        """Give a question in words about each world that admits it, at most once for each.
+
+        Raises ValueError, saying what would be understood, if it cannot be asked.
+        """
+
+
+@runtime_checkable
+class Oracle(QuestionSource, Protocol):
+    """A source that knows what could be known: an upper bound for what any memory can answer."""
+
+    def guess(self, questions: Questions, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Give what an ideal observer of the sensed cells answers, word ids [N].
+
+        The questions are about the worlds as they now stand, and their answers are going to be
+        balanced. Changes nothing but the generator.
         """
 
 

@@ -71,7 +71,7 @@ def test_shapes_of_one_colour_differ_as_much_as_is_said(pixels, sizes, least):
     small = atlas_of(options)[FIRST_SHAPE:, 1:, 1].astype(int)
     differences = np.abs(small[:, None] - small[None]).max(axis=(3, 4, 5))
     differences[np.arange(24), np.arange(24)] = 255
-    assert differences.min() == least
+    assert abs(int(differences.min()) - least) <= 3  # as edges are smoothed
 
 
 def test_a_tile_shows_what_is_in_the_cell():
