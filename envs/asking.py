@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from groundling.envs.errors import UserError
 from groundling.envs.questions import (
+    AttendedSource,
     Oracle,
     Questions,
     QuestionSource,
@@ -96,8 +97,36 @@ class Guesses(Asks):
         return answers
 
 
+class Attends(Asks):
+    """A batch of sources that can be told what their agents sensed: an `AttendedSource`."""
+
+    @property
+    def attended(self) -> bool:
+        """Whether `attend` tells what the agents sensed; else all that they are shown counts."""
+        return bool(self.sources[0].attended)
+
+    @attended.setter
+    def attended(self, attended: bool) -> None:
+        for source in self.sources:
+            source.attended = attended
+
+    def attend(self, sensed: NDArray[np.bool_]) -> None:
+        """Note what the agents of all rows sensed, [B, H, W]; raises ValueError."""
+        rows = len(self.sources) * self.rows_per_source
+        if len(sensed) != rows:
+            raise ValueError(f"sensed has {len(sensed)} rows, expected {rows}")
+        for source, part in zip(self.sources, np.split(sensed, len(self.sources)), strict=True):
+            source.attend(part)
+
+
 def able_to_answer(kind: type[Batch], source: Any | None) -> type[Batch]:
-    """A vector environment's class, with what a source can be asked (None: nothing) mixed in."""
-    abilities = ((Oracle, Guesses), (TypedQuestions, Understands), (QuestionSource, Asks))
+    """A vector environment's class, with what a source can be asked (None: nothing) mixed in, and
+    whether it can be told what was sensed."""
+    abilities = (
+        (AttendedSource, Attends),
+        (Oracle, Guesses),
+        (TypedQuestions, Understands),
+        (QuestionSource, Asks),
+    )
     mixed = [mixin for protocol, mixin in abilities if isinstance(source, protocol)]
     return type(kind.__name__, (*mixed, kind), {}) if mixed else kind

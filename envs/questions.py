@@ -127,16 +127,27 @@ class QuestionSource(Protocol):
 
 @runtime_checkable
 class AttendedSource(QuestionSource, Protocol):
-    """A source that can be told what of its view the agent sensed, where that is not all of it."""
+    """A source that can be told what its agents sensed of what it showed them.
+
+    Else all of an observation counts as sensed, whatever the agent made of it. Answerability, steps
+    since seen, maps and the oracle follow what was sensed.
+    """
 
     attended: bool
-    """Whether it is told. If so, set before the reset, it counts nothing else as sensed."""
+    """False at first. Set before `reset`, True says that `attend` is going to be called: then the
+    environment itself notes nothing as sensed. A new episode has sensed nothing."""
 
     def attend(self, sensed: NDArray[np.bool_]) -> None:
-        """Note what of the present observation's `view` was sensed, [B, H, W] bool (cells, or
-        pixels of an image). What is not visible there is not sensed all the same.
+        """Note what the agents sensed of their present observations, before questions about them.
 
-        Raises ValueError for another shape or type, or unless `attended` is set.
+        Called once for an observation; calling again adds to it. Cells that were not sensed, or are
+        out of sight, keep the age they had.
+
+        Args:
+            sensed: bool [B, H, W] of the present `view`: the cells, or the pixels of an image, that
+                the agent sensed; a cell that is drawn in several pixels only counts with them all.
+
+        Raises ValueError for another shape or dtype, and if `attended` is False.
         """
 
 

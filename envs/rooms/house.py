@@ -35,6 +35,7 @@ from groundling.envs.rooms.kernels import (
 )
 from groundling.envs.rooms.layout import empty_world
 from groundling.envs.rooms.rules import Rules, absent_kinds, rules_of, words_of
+from groundling.envs.rooms.sensing import note_sensed, noting_elsewhere, sensed_cells
 from groundling.envs.rooms.world import COLOUR, HIDDEN, SIZE, WHAT, World
 
 
@@ -208,6 +209,15 @@ class Houses:
         self._company = tuple(company_of(options))
         self._absent, self._words = absent_kinds(options), words_of(options)
         self._sight = tuple(sight_of(options))
+        self.attended = False
+        """See `AttendedSource`; so for `attend`."""
+        self._arrays: Arrays = tuple(self.world)
+        self._unnoted = noting_elsewhere(self.world)
+
+    @property
+    def _looking(self) -> Arrays:
+        """The world's arrays for kernels that look; who attends says itself what counts."""
+        return self._unnoted if self.attended else self._arrays
 
     def begin(self, chosen: NDArray[np.bool_]) -> None:
         """Build the chosen [H] houses as `world.seed` and `world.episode` of their first rows say.
@@ -216,7 +226,7 @@ class Houses:
         only agent of such a house would.
         """
         begin_houses(
-            tuple(self.world),
+            self._arrays,
             self._rules,
             self._absent,
             self._words,
@@ -228,14 +238,19 @@ class Houses:
     def look(self) -> NDArray[np.uint8]:
         """Give what every agent in a house sees now, uint8 [B, V, V, 3], and note it."""
         views = self._empty_results().views
-        look_about(tuple(self.world), self._sight, self._company, tuple(self.members), views)
+        look_about(self._looking, self._sight, self._company, tuple(self.members), views)
         return views
+
+    def attend(self, sensed: NDArray[np.bool_]) -> None:
+        """Note which cells of the present views the agents in a house sensed."""
+        cells = sensed_cells(sensed, self.attended, len(self.world.agent), self.options)
+        note_sensed(self._arrays, self._sight, self.look(), cells)
 
     def step(self, actions: NDArray[np.int64]) -> Results:
         """Take one step in every house: `step_houses`."""
         results = self._empty_results()
         step_houses(
-            tuple(self.world),
+            self._looking,
             self._rules,
             self._sight,
             self._company,

@@ -21,6 +21,7 @@ Combinations = Literal["all", "familiar"]
 SMALLEST_ROOM, LARGEST_ROOM = 3, 25
 LARGEST_GRID = (LARGEST_ROOM + 2) ** 2  # cells, walls counted: what 4 KiB hold of one house
 LONGEST_CORRIDOR = 8
+FEWEST_PIXELS, MOST_PIXELS = 4, 16
 SIDES = 4
 MARGIN = 1
 LONGEST_EPISODE = 2**15 - 1  # steps are counted in int16
@@ -55,6 +56,8 @@ class RoomsOptions:
     """Sizes objects may have: 1 (all small) or 2 (small and large)."""
     view_size: int = 5
     """Side length of the agent's square view in cells, itself at the bottom centre (odd)."""
+    view_pixels: int = 0
+    """Pixels along a cell (4 to 16) of a view that is an image; 0: the view is codes of cells."""
     compass: bool = True
     """Whether the agent observes the direction it faces."""
     wall_colours: bool = False
@@ -85,6 +88,9 @@ class RoomsOptions:
             _refuse(
                 "view_size", self.view_size, "an odd number, so that the agent is in the centre"
             )
+        if type(self.view_pixels) is not int or self.view_pixels != 0:
+            rest = ", or 0 for no image"
+            _check_integer("view_pixels", self.view_pixels, FEWEST_PIXELS, MOST_PIXELS, rest)
         _check_integer("episode_length", self.episode_length, 1, LONGEST_EPISODE)
         self._check_task()
 

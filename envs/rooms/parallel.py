@@ -5,7 +5,7 @@ step.
 """
 
 from operator import index
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -18,7 +18,7 @@ from groundling.envs.questions import Questions
 from groundling.envs.rooms.company import Results, company_of
 from groundling.envs.rooms.house import Houses
 from groundling.envs.rooms.house_options import HouseOptions
-from groundling.envs.rooms.house_render import describe_house, draw_house
+from groundling.envs.rooms.house_render import describe_house, draw_house, house_as_observed
 from groundling.envs.rooms.kernels import ACTIONS
 from groundling.envs.rooms.oracle import guess
 from groundling.envs.rooms.questions import sample_questions
@@ -28,7 +28,9 @@ from groundling.envs.rooms.single import (
     RENDER_MODES,
     check_render_mode,
     check_seed,
+    largest_codes,
     observation_space_of,
+    view_space_of,
 )
 from groundling.envs.rooms.typed import typed_question
 from groundling.envs.rooms.window import Window
@@ -50,14 +52,8 @@ def house_observation_space_of(options: HouseOptions) -> spaces.Dict:
     if options.agents > 1:
         company = company_of(options)
         codes = company.what, company.colour + options.agents - 1, HEADINGS
-        most = np.maximum(_largest_codes(space), np.array(codes, np.uint8))
-        space = spaces.Dict({**space.spaces, "view": spaces.Box(0, most, dtype=np.uint8)})
+        space = spaces.Dict({**space.spaces, "view": view_space_of(options, codes)})
     return space
-
-
-def _largest_codes(space: spaces.Dict) -> NDArray[Any]:
-    """Give the largest codes in a view, [V, V, 3]."""
-    return cast(spaces.Box, space["view"]).high
 
 
 class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
@@ -183,7 +179,8 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
     def _row(self, agent: str) -> int:
         return self.possible_agents.index(agent)
 
-    def _observations(self, views: NDArray[np.uint8]) -> dict[str, Observation]:
+    def _observations(self, codes: NDArray[np.uint8]) -> dict[str, Observation]:
+        views = house_as_observed(codes, self.rooms)
         observations: dict[str, Observation] = {}
         for agent in self.agents:
             row = self._row(agent)
@@ -193,8 +190,7 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
         return observations
 
     def _state_space(self) -> spaces.Box:
-        codes = _largest_codes(observation_space_of(self.rooms))[0, 0]
-        cell = [*codes, 1, self.rooms.agents, HEADINGS]
+        cell = [*largest_codes(self.rooms), 1, self.rooms.agents, HEADINGS]
         most = np.broadcast_to(np.array(cell, np.uint8), (*self.rooms.grid_shape, len(cell)))
         return spaces.Box(0, most, dtype=np.uint8)
 
@@ -234,6 +230,20 @@ class HouseEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo has no types.
     def _show(self) -> None:
         if self._window is not None and self._window.is_open:
             self._window.show(draw_house(self.world, self._shown, self.rooms))
+
+    @property
+    def attended(self) -> bool:
+        """Whether `attend` tells what the agents sensed; else all in sight counts."""
+        return self.houses.attended
+
+    @attended.setter
+    def attended(self, attended: bool) -> None:
+        self.houses.attended = attended
+
+    def attend(self, sensed: NDArray[np.bool_]) -> None:
+        """Note what the agents sensed: see `AttendedSource`. Row i is agent i's view; that of an
+        agent that has left says nothing."""
+        self.houses.attend(sensed)
 
     @property
     def vocabulary(self) -> Vocabulary:

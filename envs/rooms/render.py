@@ -117,22 +117,32 @@ def draw_view(
     """Draw what an agent sees, or imagines: itself at the bottom centre, looking up.
 
     Args:
-        view: [V, V, 3] in the codes of the `view` observation. An imagined cell may be of a shape
+        view: as observed: [V, V, 3] in codes, or the image. An imagined cell may be of a shape
             without a colour; it is drawn in grey.
         options: of the room, for the names of shapes and colours.
         tile: side of a cell in pixels.
 
     Gives uint8 [V · tile, V · tile, 3].
     """
+    V = options.view_size
+    if options.view_pixels:
+        image = Image.fromarray(view.astype(np.uint8))
+        picture = image.resize((V * tile, V * tile), Image.Resampling.NEAREST)
+    else:
+        picture = _draw_codes(view, options, tile)
+    paste(picture, agent_sprite(3, AGENT_COLOUR, tile), V - 1, V // 2, tile)
+    return np.array(picture)
+
+
+def _draw_codes(view: NDArray[np.integer], options: RoomsOptions, tile: int) -> Image.Image:
+    """Draw a view in codes, without the agent."""
     what = view[..., WHAT]
     picture = Image.fromarray(draw_ground(view, options, tile))
     place_doorways(picture, view, options, tile)
     sizes = np.maximum(view[..., SIZE].astype(np.int64) - 1, 0)
     place_things(picture, what, view[..., COLOUR], sizes, options, tile)
     dim(picture, NEVER_SEEN * (what == HIDDEN), tile)
-    V = len(view)
-    paste(picture, agent_sprite(3, AGENT_COLOUR, tile), V - 1, V // 2, tile)
-    return np.array(picture)
+    return picture
 
 
 def draw_map(

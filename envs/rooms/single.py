@@ -28,10 +28,11 @@ from groundling.envs.rooms.kernels import (
 from groundling.envs.rooms.layout import empty_world
 from groundling.envs.rooms.letters import describe_room
 from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.pixels import BRIGHTEST, as_observed
 from groundling.envs.rooms.render import draw_scene
 from groundling.envs.rooms.rules import absent_kinds, rules_of, words_of
 from groundling.envs.rooms.window import Window
-from groundling.envs.rooms.world import FIRST_SHAPE
+from groundling.envs.rooms.world import CHANNELS, FIRST_SHAPE
 from groundling.envs.vocabulary import VOCABULARY
 
 BATCH_RENDER_MODES = ["rgb_array", "ansi"]
@@ -43,23 +44,32 @@ LARGEST_SEED = 2**63 - 1
 def observation_space_of(options: RoomsOptions) -> spaces.Dict:
     """Give the space of one room's observations.
 
-    `view`: uint8 [V, V, 3] (what, colour, size), `high` the largest code in each channel.
+    `view`: uint8 [V, V, 3] (what, colour, size), `high` the largest code in each channel; with
+    p = `view_pixels` an image, uint8 [V · p, V · p, 3] (red, green, blue).
     `direction`: 0 east, 1 south, 2 west, 3 north; only with a compass.
     `instruction`: uint8 [11], ids of words, 0 = padding; only where there is one.
     """
-    V = options.view_size
-    largest = [
-        FIRST_SHAPE + len(options.shape_names) - 1,
-        len(options.colour_names),
-        len(options.size_names),
-    ]
-    high = np.broadcast_to(np.array(largest, np.uint8), (V, V, 3))
-    parts: dict[str, spaces.Space[Any]] = {"view": spaces.Box(0, high, dtype=np.uint8)}
+    parts: dict[str, spaces.Space[Any]] = {"view": view_space_of(options, largest_codes(options))}
     if options.compass:
         parts["direction"] = spaces.Discrete(4)
     if options.task == "go_to":
         parts["instruction"] = spaces.Box(0, len(VOCABULARY) - 1, (INSTRUCTION_LENGTH,), np.uint8)
     return spaces.Dict(parts)
+
+
+def largest_codes(options: RoomsOptions) -> tuple[int, int, int]:
+    """Give the largest code in each channel of a cell: what, colour, size."""
+    shapes, colours, sizes = options.shape_names, options.colour_names, options.size_names
+    return FIRST_SHAPE + len(shapes) - 1, len(colours), len(sizes)
+
+
+def view_space_of(options: RoomsOptions, codes: tuple[int, int, int]) -> spaces.Box:
+    """Give the space of views whose channels go up to these codes, or of images of such views."""
+    V, p = options.view_size, options.view_pixels
+    if p:
+        return spaces.Box(0, BRIGHTEST, (V * p, V * p, CHANNELS), np.uint8)
+    high = np.broadcast_to(np.array(codes, np.uint8), (V, V, CHANNELS))
+    return spaces.Box(0, high, dtype=np.uint8)
 
 
 def check_render_mode(render_mode: str | None, known: Sequence[str]) -> None:
@@ -183,7 +193,7 @@ class RoomsEnv(gymnasium.Env[dict[str, Any], np.int64]):
             self._window.show(draw_scene(self.world, 0, self.rooms))
 
     def _observation(self, views: NDArray[np.uint8]) -> dict[str, Any]:
-        observation: dict[str, Any] = {"view": views[0]}
+        observation: dict[str, Any] = {"view": as_observed(views, self.rooms)[0]}
         if self.rooms.compass:
             observation["direction"] = np.int64(self.world.agent[0, 2])
         if self.rooms.task == "go_to":

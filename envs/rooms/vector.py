@@ -31,9 +31,11 @@ from groundling.envs.rooms.layout import empty_world
 from groundling.envs.rooms.letters import describe_room
 from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.oracle import guess
+from groundling.envs.rooms.pixels import as_observed
 from groundling.envs.rooms.questions import sample_questions
 from groundling.envs.rooms.render import draw_scene
 from groundling.envs.rooms.rules import absent_kinds, rules_of, words_of
+from groundling.envs.rooms.sensing import note_sensed, noting_elsewhere, sensed_cells
 from groundling.envs.rooms.single import (
     BATCH_RENDER_MODES,
     LARGEST_SEED,
@@ -55,10 +57,10 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     """B houses.
 
     Keywords are the fields of `RoomsOptions`; a wrong one raises ValueError. Actions, int [B]:
-    0 turn left, 1 turn right, 2 forward, 3 interact. Observations: `view` uint8 [B, V, V, 3], with
-    a compass `direction` int64 [B], with a task to go to something `instruction` uint8 [B, L]; new
-    arrays every step. Episodes are truncated after `episode_length` steps; those of the explore
-    task never terminate, those of go-to do with the first object that is walked against.
+    0 turn left, 1 turn right, 2 forward, 3 interact. Observations: `view` uint8 [B, V, V, 3] (or an
+    image), with a compass `direction` int64 [B], with a task to go to something `instruction` uint8
+    [B, L]; new arrays every step. Episodes are truncated after `episode_length` steps; those of the
+    explore task never terminate, those of go-to do with the first object that is walked against.
     """
 
     metadata = {  # noqa: RUF012
@@ -80,6 +82,8 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.world = empty_world(num_envs, self.rooms)
         self._arrays: Arrays = tuple(self.world)
+        self.attended = False
+        self._unnoted = noting_elsewhere(self.world)
         self._rules = tuple(rules_of(self.rooms))
         self._absent, self._words = absent_kinds(self.rooms), words_of(self.rooms)
         self._sight = tuple(sight_of(self.rooms))
@@ -126,7 +130,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             raise ValueError(f"actions are {given}, expected integers ({self.num_envs},)")
         outcome = self._new_outcome()
         ended = step_rooms(
-            self._arrays,
+            self._looking,
             self._rules,
             self._absent,
             self._words,
@@ -135,15 +139,34 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             True,
             tuple(outcome),
         )
+        if ended and self.attended:
+            self.world.seen_at[outcome.terminations | outcome.truncations] = NEVER
         info = self._final_info(outcome) if ended else {}
         observation = self._observation(outcome.views)
         return observation, outcome.rewards, outcome.terminations, outcome.truncations, info
 
     def observe(self) -> Observation:
         """Give the current observation again, in new arrays."""
+        return self._observation(self._look())
+
+    def attend(self, sensed: NDArray[np.bool_]) -> None:
+        """Note which cells of the present views the agents sensed: see `AttendedSource`."""
+        cells = sensed_cells(sensed, self.attended, self.num_envs, self.rooms)
+        note_sensed(self._arrays, self._sight, self._look(), cells)
+
+    def _look(self) -> NDArray[np.uint8]:
+        """Give what every agent sees now, uint8 [B, V, V, 3] in codes."""
         views = np.empty_like(self._outcome.views)
-        look_around(self._arrays, self._sight, views)
-        return self._observation(views)
+        look_around(self._looking, self._sight, views)
+        return views
+
+    @property
+    def _looking(self) -> Arrays:
+        """The world's arrays for kernels that look; an agent that attends says itself what counts.
+
+        These kernels begin episodes, too: then `seen_at` is left for `step` to clear.
+        """
+        return self._unnoted if self.attended else self._arrays
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -230,7 +253,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         )
 
     def _observation(self, views: NDArray[np.uint8]) -> Observation:
-        observation: Observation = {"view": views}
+        observation: Observation = {"view": as_observed(views, self.rooms)}
         if self.rooms.compass:
             observation["direction"] = self.world.agent[:, 2].astype(np.int64)
         if self.rooms.task == "go_to":
@@ -241,8 +264,10 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """Give the last observations of the episodes that ended, as SyncVectorEnv does."""
         ended = outcome.terminations | outcome.truncations
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for room in np.flatnonzero(ended):
-            final_obs[room] = {"view": outcome.final_views[room].copy()}
+        rooms = np.flatnonzero(ended)
+        views = as_observed(outcome.final_views[rooms], self.rooms)
+        for room, view in zip(rooms, views, strict=True):
+            final_obs[room] = {"view": view}
             if self.rooms.compass:
                 final_obs[room]["direction"] = outcome.final_directions[room]
             if self.rooms.task == "go_to":
@@ -294,3 +319,6 @@ def compile_kernels() -> None:
     houses.begin(np.ones(1, np.bool_))
     houses.look()
     houses.step(np.zeros(2, np.int64))
+    as_observed(houses.look(), HouseOptions(agents=2, view_size=3, view_pixels=4))
+    environment.attended = True
+    environment.attend(np.ones((2, 3, 3), np.bool_))

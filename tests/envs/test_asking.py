@@ -11,12 +11,14 @@ from groundling.envs.errors import UserError
 from groundling.envs.parallel import ParallelVectorEnv
 from groundling.envs.questions import (
     UNUSED,
+    AttendedSource,
     Oracle,
     Questions,
     QuestionSource,
     TypedQuestions,
     tokens_of,
 )
+from groundling.envs.rooms.parallel import HouseEnv
 from groundling.envs.vocabulary import NUMBERS, VOCABULARY
 
 
@@ -155,3 +157,25 @@ def test_the_worlds_of_a_house_are_the_rows_of_its_agents():
     questions = environment.ask(np.random.default_rng(0))
     assert questions.world.tolist() == [1, 3]
     assert words(questions) == ["zero", "one"]
+
+
+def test_what_every_row_sensed_is_told_to_its_copy():
+    houses = [HouseEnv(agents=2, view_pixels=4) for _ in range(3)]
+    environment = able_to_answer(ParallelVectorEnv, source_of(houses[0]))(houses, "tests:houses")
+    assert isinstance(environment, AttendedSource)
+    assert not isinstance(lights(Knowing), AttendedSource)
+    assert environment.attended is False
+    environment.attended = True
+    assert environment.attended
+    assert all(house.attended for house in houses)
+    environment.reset(seed=0)
+    sensed = np.zeros((6, 20, 20), np.bool_)
+    sensed[[1, 2, 5]] = True
+    environment.attend(sensed)
+    known = np.concatenate([house.world.seen_at for house in houses])
+    assert (known >= 0).any(axis=(1, 2)).tolist() == sensed.any(axis=(1, 2)).tolist()
+    questions = environment.ask(np.random.default_rng(0))
+    assert set(questions.world[questions.steps_since_seen >= 0]) == {1, 2, 5}
+    for rows in (5, 7, 12):
+        with pytest.raises(ValueError, match=f"sensed has {rows} rows, expected 6"):
+            environment.attend(np.zeros((rows, 20, 20), np.bool_))

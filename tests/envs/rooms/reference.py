@@ -60,8 +60,8 @@ class ReferenceRoom:
         """Whether a cell is a doorway. (A small object is marked alike, and is no floor.)"""
         return self.cells[place][SIZE] == DOORWAY and self.cells[place][WHAT] in (FLOOR, WALL)
 
-    def look(self, V: int) -> np.ndarray:
-        """Give the view, uint8 [V, V, 3], and note what was seen."""
+    def look(self, V: int, sensed: np.ndarray | None = None) -> np.ndarray:
+        """Give the view, uint8 [V, V, 3], and note what was seen: all, or of `sensed` [V, V]."""
         ahead = AHEAD[self.direction]
         right = AHEAD[(self.direction + 1) % 4]
 
@@ -92,5 +92,6 @@ class ReferenceRoom:
                 forward, aside = V - 1 - view_row, view_column - V // 2
                 if is_seen(forward, aside):
                     view[view_row, view_column] = self.cells[place(forward, aside)]
-                    self.seen_at[place(forward, aside)] = self.elapsed
+                    if sensed is None or sensed[view_row, view_column]:
+                        self.seen_at[place(forward, aside)] = self.elapsed
         return view

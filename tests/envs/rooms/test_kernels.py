@@ -7,12 +7,15 @@ from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.world import (
     COLUMN,
+    DOORWAY,
     FLOOR,
     HIDDEN,
+    NEVER,
     OBJECT_COLOUR,
     OBJECT_SHAPE,
     OBJECT_SIZE,
     ROW,
+    SIZE,
     WALL,
     WHAT,
 )
@@ -136,3 +139,24 @@ def test_an_unknown_action_is_refused_and_changes_nothing(actions):
         env.step(np.array(actions))
     after = env.get_state()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_the_widest_view_along_a_corridor_agrees_with_the_reference():
+    house = {"layout": "corridor", "corridor_rooms": 8, "size": 3, "objects": 10, "doors": True}
+    env = RoomsVectorEnv(4, view_size=63, **house)
+    env.reset(seed=0)
+    cells, agent, generator = env.world.cells, env.world.agent, np.random.default_rng(0)
+    doors = (cells[..., WHAT] == WALL) & (cells[..., SIZE] == DOORWAY)
+    cells[..., WHAT][doors & (generator.random(doors.shape) < 0.5)] = FLOOR
+    for _ in range(3):
+        # Two look along the whole corridor, from its ends; two are anywhere.
+        agent[:2] = (cells.shape[1] - 2, 1, 0), (cells.shape[1] - 2, 31, 2)
+        for room in (2, 3):
+            floor = np.argwhere(cells[room, ..., WHAT] == FLOOR)
+            agent[room] = *generator.choice(floor), generator.integers(4)
+        env.world.seen_at[:] = NEVER
+        views = env.observe()["view"]
+        rooms = [ReferenceRoom(env.world, room) for room in range(4)]
+        np.testing.assert_array_equal(views, [room.look(63) for room in rooms])
+        np.testing.assert_array_equal(env.world.seen_at, [room.seen_at for room in rooms])
+        assert views[:2, 62 - 31, 31, WHAT].tolist() == [WALL, WALL]

@@ -44,6 +44,10 @@ def test_an_l_misses_a_quadrant():
         ({"sizes": 3}, "sizes=3, expected an integer from 1 to 2"),
         ({"view_size": 4}, "view_size=4, expected an odd number"),
         ({"view_size": 13}, "view_size=13, expected an integer from 3 to 11 for this house"),
+        ({"view_pixels": 3}, "view_pixels=3, expected an integer from 4 to 16, or 0 for no image"),
+        ({"view_pixels": 17}, "view_pixels=17, expected an integer from 4 to 16, or 0"),
+        ({"view_pixels": False}, "view_pixels=False, expected an integer from 4 to 16, or 0"),
+        ({"view_pixels": 0.0}, "view_pixels=0.0, expected an integer from 4 to 16, or 0"),
         ({"episode_length": 0}, "episode_length=0, expected an integer from 1 to 32767"),
         ({"compass": 1}, "compass=1, expected True or False"),
         (

@@ -273,11 +273,11 @@ def test_compiling_leaves_nothing_to_compile() -> None:
     """In a fresh process, every kernel that a run, a question or the explorer needs is compiled."""
     code = """
 from groundling.envs.rooms import (
-    combinations, company, explorer, house, kernels, oracle, questions)
+    combinations, company, explorer, house, kernels, oracle, pixels, questions, sensing)
 from groundling.envs.rooms.vector import compile_kernels
 compile_kernels()
 needed = (kernels.step_rooms, kernels.begin_rooms, kernels.look_around,
-          questions._draw_questions,
+          questions._draw_questions, pixels.draw_views, sensing.note_sensed,
           company.begin_houses, house.look_about, house.step_houses,
           explorer._plan, oracle._weigh_answers, combinations._shuffled)
 print([kernel.__name__ for kernel in needed if not kernel.signatures])
