@@ -13,6 +13,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
+from groundling.envs.episodes import LARGEST_SEED, check_render_mode, check_seed
 from groundling.envs.errors import UserError
 from groundling.envs.questions import Questions
 from groundling.envs.rooms.company import Results, company_of
@@ -22,14 +23,7 @@ from groundling.envs.rooms.house_render import describe_house, draw_house
 from groundling.envs.rooms.kernels import ACTIONS
 from groundling.envs.rooms.oracle import guess
 from groundling.envs.rooms.questions import sample_questions
-from groundling.envs.rooms.single import (
-    LARGEST_SEED,
-    RENDER_FPS,
-    RENDER_MODES,
-    check_render_mode,
-    check_seed,
-    observation_space_of,
-)
+from groundling.envs.rooms.single import RENDER_FPS, RENDER_MODES, observation_space_of
 from groundling.envs.rooms.typed import typed_question
 from groundling.envs.rooms.window import Window
 from groundling.envs.rooms.wording import QUESTION_TYPES

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import groundling.envs as envs
-import groundling.envs.rooms as rooms
 from groundling.envs.adapters import make_vector
+from groundling.envs.compiled import discard_stale_kernels
 from groundling.envs.errors import UserError
 from groundling.envs.registration import find, plug_ins, register_environments
 from groundling.envs.rooms.options import TASKS
@@ -59,10 +59,10 @@ def test_kernels_compiled_from_older_sources_are_discarded(tmp_path):
     for age, path in zip((30, 20, 10), files, strict=True):
         path.touch()
         os.utime(path, (1e9 - age, 1e9 - age))
-    rooms._discard_stale_kernels(tmp_path)
+    discard_stale_kernels(tmp_path)
     assert all(path.exists() for path in files)
     os.utime(files[0])
-    rooms._discard_stale_kernels(tmp_path)
+    discard_stale_kernels(tmp_path)
     assert [path.exists() for path in files] == [True, False, False]
 
 
@@ -73,7 +73,7 @@ def test_a_kernel_that_another_process_discards_meanwhile_is_no_error(tmp_path):
     # Listed, but not there: what a file deleted between the two looks like.
     (cache / "kernels.step.nbi").symlink_to(tmp_path / "gone")
     (cache / "kernels.step.1.nbc").touch()
-    rooms._discard_stale_kernels(tmp_path)
+    discard_stale_kernels(tmp_path)
     assert not list(cache.iterdir())
 
 
