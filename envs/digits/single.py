@@ -25,7 +25,7 @@ _ALL = np.ones(1, np.bool_)
 
 
 def observation_space_of(options: DigitsOptions) -> spaces.Space[NDArray[np.uint8]]:
-    """Give the space of one canvas: an image, uint8 [canvas, canvas, 1], 0 background to 255 ink."""
+    """Give the space of a canvas: uint8 [canvas, canvas, 1], from 0, background, to 255, ink."""
     return spaces.Box(0, 255, (options.canvas, options.canvas, 1), np.uint8)
 
 
