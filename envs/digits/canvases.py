@@ -16,6 +16,10 @@ from groundling.envs.episodes import Seeds, number_episodes
 from groundling.envs.rooms.rng import Integer, below, mix
 
 
+PICTURE = 480
+"""Side of a picture in pixels, or a little less; of a larger canvas, its own."""
+
+
 class Canvases:
     """B canvases, one for each episode that is under way.
 
@@ -111,10 +115,6 @@ class Canvases:
         scale = max(1, PICTURE // self.options.canvas)
         large = self.pixels[row].repeat(scale, axis=0).repeat(scale, axis=1)
         return np.repeat(large[..., None], 3, axis=2)
-
-
-PICTURE = 480
-"""Side of a picture in pixels, or a little less; of a larger canvas, its own."""
 
 
 @numba.njit(cache=True)
