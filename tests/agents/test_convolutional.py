@@ -30,6 +30,9 @@ def test_leading_dimensions_are_free(kind, shape):
     assert_close(sensor(pixels[1]), seen[1])
     assert_close(sensor(pixels[1, 2]), seen[1, 2])
     assert (seen[0] != seen[1]).any()
+    # Channels first, and 255 is one.
+    one = pixels[0, 2].movedim(-1, 0)[None] / 255.0
+    assert_close(sensor.dense(sensor.layers(one))[0], seen[0, 2])
 
 
 @BOTH
