@@ -15,7 +15,6 @@ from groundling.envs.digits.options import DigitsOptions
 from groundling.envs.episodes import Seeds, number_episodes
 from groundling.envs.rooms.rng import Integer, below, mix
 
-
 PICTURE = 480
 """Side of a picture in pixels, or a little less; of a larger canvas, its own."""
 
