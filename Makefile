@@ -57,6 +57,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,eval]"
 	$(BIN)/python -c "from groundling.envs.rooms.vector import compile_kernels; compile_kernels()"
+	$(BIN)/python -c "from groundling.envs.digits.canvases import compile_kernels; compile_kernels()"
 	touch $@
 
 clean:  ## what can be made again; runs/ stays

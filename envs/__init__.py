@@ -10,17 +10,30 @@ from typing import TYPE_CHECKING, Any
 from groundling.envs.registration import register_environments
 
 if TYPE_CHECKING:
+    from groundling.envs.digits.options import DigitsOptions as DigitsOptions
+    from groundling.envs.digits.single import ClutteredDigitsEnv as ClutteredDigitsEnv
+    from groundling.envs.digits.vector import ClutteredDigitsVectorEnv as ClutteredDigitsVectorEnv
     from groundling.envs.rooms.options import RoomsOptions as RoomsOptions
     from groundling.envs.rooms.single import RoomsEnv as RoomsEnv
     from groundling.envs.rooms.vector import RoomsVectorEnv as RoomsVectorEnv
 
 _HOMES = {
+    "ClutteredDigitsEnv": "groundling.envs.digits.single",
+    "ClutteredDigitsVectorEnv": "groundling.envs.digits.vector",
+    "DigitsOptions": "groundling.envs.digits.options",
     "RoomsEnv": "groundling.envs.rooms.single",
     "RoomsOptions": "groundling.envs.rooms.options",
     "RoomsVectorEnv": "groundling.envs.rooms.vector",
 }
 
-__all__ = ["RoomsEnv", "RoomsOptions", "RoomsVectorEnv"]
+__all__ = [
+    "ClutteredDigitsEnv",
+    "ClutteredDigitsVectorEnv",
+    "DigitsOptions",
+    "RoomsEnv",
+    "RoomsOptions",
+    "RoomsVectorEnv",
+]
 
 register_environments()
 

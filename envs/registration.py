@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from groundling.envs.digits.options import DIGITS
 from groundling.envs.errors import UserError
 from groundling.envs.faults import naming_faults
 from groundling.envs.rooms.options import TASKS
@@ -40,6 +41,12 @@ def register_environments() -> None:
                 vector_entry_point="groundling.envs.rooms.vector:RoomsVectorEnv",
                 kwargs={"task": task},
             )
+    if DIGITS not in gymnasium.registry:
+        gymnasium.register(
+            DIGITS,
+            entry_point="groundling.envs.digits.single:ClutteredDigitsEnv",
+            vector_entry_point="groundling.envs.digits.vector:ClutteredDigitsVectorEnv",
+        )
 
 
 def is_ours(name: str) -> bool:

@@ -16,6 +16,7 @@ import tyro
 
 from groundling import __version__, commands
 from groundling.envs.errors import UserError
+from groundling.envs.registration import find
 from groundling.training.config import TrainConfig, from_json, to_json
 from groundling.training.errors import Interrupted, NonFiniteLoss
 from groundling.training.presets import FAMILIES, PRESETS, preset
@@ -59,6 +60,7 @@ def _check_heeded(config: TrainConfig, rest: list[str]) -> None:
         flag, _, value = word.partition("=")
         value = value or following
         if flag.startswith("--env.rooms.") and not env.is_rooms:
+            find(env.id)  # An id that nobody knows has no options either.
             raise UserError(f"{flag} says nothing of {env.id}; expected --env.options KEY {value}")
         if heeded.get(flag, value) != value:
             raise UserError(

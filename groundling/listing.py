@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+from typing import Any
 
 Table = tuple[list[str], list[list[str]]]
 """Titles and rows."""
@@ -15,6 +16,7 @@ SHARED = [
     "groundling.envs.groundling_house_v0:parallel_env",
     "explore with several agents in one house, together or in competition (PettingZoo)",
 ]
+CLUTTERED_DIGITS = "name the handwritten digit among clutter: images to be attended to"
 LAYOUTS = {
     "single": "one room: what a memory holds, with the least around it",
     "l_shape": "one without a random quadrant: walls hide what is round the corner",
@@ -36,20 +38,24 @@ def describe_environments() -> list[Table]:
     others."""
     import gymnasium
 
+    from groundling.envs.digits.options import DIGITS, DigitsOptions
     from groundling.envs.registration import plug_ins
     from groundling.envs.rooms.options import TASKS as IDS
+    from groundling.envs.rooms.options import RoomsOptions
 
-    ours = [[name, TASKS[task]] for name, task in IDS.items()] + [SHARED]
+    ours = [[name, TASKS[task]] for name, task in IDS.items()]
+    ours += [SHARED, [DIGITS, CLUTTERED_DIGITS]]
     tables = [
         (["id", "task"], ours),
         (["layout", "what it is for"], [list(one) for one in LAYOUTS.items()]),
-        (["keyword", "default", "what it is"], _keywords()),
+        (["keyword", "default", "what it is"], _keywords(RoomsOptions)),
+        (["keyword of digits", "default", "what it is"], _keywords(DigitsOptions)),
     ]
     broken = [[one.name, one.fault] for one in plug_ins() if one.fault]
     registered = [
         [name, str(spec.entry_point or spec.vector_entry_point)]
         for name, spec in gymnasium.registry.items()
-        if name not in IDS and not _comes_with_gymnasium(spec)
+        if name not in (*IDS, DIGITS) and not _comes_with_gymnasium(spec)
     ]
     if registered:
         tables.append((["id", "registered by"], registered))
@@ -66,13 +72,11 @@ def _comes_with_gymnasium(spec: object) -> bool:
     return module.split(".")[0] in ("gymnasium", "shimmy")
 
 
-def _keywords() -> list[list[str]]:
-    from groundling.envs.rooms.options import RoomsOptions
-
-    help_of = field_help(RoomsOptions)
+def _keywords(options: type[Any]) -> list[list[str]]:
+    help_of = field_help(options)
     return [
         [field.name, str(field.default), help_of[field.name]]
-        for field in dataclasses.fields(RoomsOptions)
+        for field in dataclasses.fields(options)
     ]
 
 

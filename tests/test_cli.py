@@ -12,6 +12,7 @@ from PIL import Image
 from groundling import __version__
 from groundling.cli import main
 from groundling.commands import print_table
+from groundling.envs.digits.options import DIGITS
 from groundling.evaluation import episodes, film
 from groundling.training.run import RunDirectory, load_agent
 
@@ -203,6 +204,22 @@ def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> Non
         (
             ["train", "go-to", "--env.id=Groundling/Explore-v0"],
             "--env.id is Groundling/Explore-v0, but --env.rooms.task is go_to; expected both",
+        ),
+        (
+            ["train", "demo", "--env.id", "Groundling/Explor-v0", "--env.rooms.size", "4"],
+            "did you mean Groundling/Explore-v0?",
+        ),
+        (
+            ["train", "any", "--env.id", DIGITS, "--env.rooms.size", "4"],
+            f"--env.rooms.size says nothing of {DIGITS}; expected --env.options KEY 4",
+        ),
+        (
+            ["train", "any", "--env.id", DIGITS, "--env.options", "canva", "60"],
+            "unknown option 'canva', expected one of canvas, clutter, clutter_size, digit_size,",
+        ),
+        (
+            ["watch", DIGITS, "--gif", "x.gif", "--options", "split", "trial"],
+            "split='trial', expected one of train, test, all",
         ),
         (["train", "any", "--env.rooms.size", "7"], "--env.rooms.size says nothing of CartPole-v1"),
         (["train", "demo", "--device", "cuda:99"], "device 'cuda:99' is not there; expected one"),

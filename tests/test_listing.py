@@ -7,6 +7,7 @@ import gymnasium
 import pytest
 
 from groundling.cli import main
+from groundling.envs.digits.options import DIGITS, DigitsOptions
 from groundling.envs.rooms.options import TASKS, Layout, RoomsOptions, Task
 from groundling.listing import LAYOUTS, describe_environments, field_help
 from groundling.listing import TASKS as CLAUSES
@@ -21,6 +22,7 @@ def test_every_keyword_is_explained_in_the_words_of_its_declaration() -> None:
     help_of = field_help(RoomsOptions)
     assert list(help_of) == [field.name for field in dataclasses.fields(RoomsOptions)]
     assert all(help_of.values())
+    assert all(field_help(DigitsOptions).values())
     assert help_of["episode_length"] == "Steps after which an episode is truncated."
     assert "\n" not in "".join(help_of.values())
 
@@ -43,6 +45,8 @@ def test_the_command_names_ids_and_how_to_pass_others(capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     for expected in (
         *TASKS,
+        DIGITS,
+        "clutter_size",
         "BabyAI-GoToLocal-v0",
         "pettingzoo:",
         "groundling[minigrid]",

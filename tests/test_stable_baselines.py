@@ -26,6 +26,11 @@ def test_their_checker_has_nothing_but_hints_about_images(name: str, layout: str
     assert [str(hint.message) for hint in caught if "image" not in str(hint.message)] == []
 
 
+def test_their_checker_takes_canvases_for_images() -> None:
+    """Any hint is an error here."""
+    check_env(gymnasium.make("Groundling/ClutteredDigits-v0").unwrapped)
+
+
 @pytest.mark.slow
 def test_their_ppo_learns_in_our_rooms() -> None:
     rooms = make_vec_env("Groundling/Explore-v0", n_envs=8, seed=0, env_kwargs={"size": 4})

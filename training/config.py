@@ -34,9 +34,9 @@ class EnvironmentConfig:
     num_envs: int = 16
     """Environments stepped together. Of several agents in one environment each counts."""
     rooms: RoomsOptions = field(default_factory=RoomsOptions)
-    """The rooms, where the id is one of ours (other environments read `options` instead)."""
+    """The rooms, where the id is of ours that have them (others read `options` instead)."""
     options: dict[str, Scalar] = field(default_factory=dict)
-    """Keyword arguments for an environment of your own, as `key value` pairs."""
+    """Keyword arguments for an environment without rooms, as `key value` pairs."""
 
     def __post_init__(self) -> None:
         _expect(self.num_envs >= 1, "env.num-envs", self.num_envs, "at least 1")
@@ -58,8 +58,8 @@ class EnvironmentConfig:
 
     @property
     def is_rooms(self) -> bool:
-        """Whether the world is one of this package's own."""
-        return self.id.split(":")[-1].startswith("Groundling/")
+        """Whether the world is rooms of this package's own."""
+        return self.id.rpartition(":")[2] in TASKS
 
     @property
     def with_novel_combinations(self) -> "EnvironmentConfig | None":

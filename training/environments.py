@@ -30,7 +30,7 @@ def make_environment(
         config: which world.
         num_envs: rows, instead of the configuration's own number; of an environment with several
             agents, as many as fill whole copies.
-        stagger: start first episodes at random phases (our own worlds only).
+        stagger: start first episodes at random phases (our rooms only).
         render_mode: as Gymnasium's.
 
     Raises:

@@ -2,29 +2,6 @@
 
 from pathlib import Path
 
+from groundling.envs.compiled import discard_stale_kernels
 
-def _discard_stale_kernels(folder: Path) -> None:
-    """Delete numba's cached machine code in a folder if a source there is newer.
-
-    numba compares a kernel only with its own file. But kernels contain the kernels they call and
-    the constants they read, whichever file those come from; after an edit there the old code would
-    run on, silently.
-    """
-    cached = [path for path in folder.glob("__pycache__/*.nb?") if path.suffix in (".nbi", ".nbc")]
-    if not cached:
-        return
-    oldest = min((_modified(path) for path in cached if path.suffix == ".nbi"), default=0.0)
-    if any(_modified(source) > oldest for source in folder.glob("*.py")):
-        for path in cached:
-            path.unlink(missing_ok=True)
-
-
-def _modified(path: Path) -> float:
-    """When a file was last written; never, if another process that just started deleted it."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-_discard_stale_kernels(Path(__file__).parent)
+discard_stale_kernels(Path(__file__).parent)

@@ -13,6 +13,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
+from groundling.envs.episodes import LARGEST_SEED, check_render_mode, check_seed
 from groundling.envs.errors import UserError
 from groundling.envs.questions import Questions
 from groundling.envs.rooms.company import Results, company_of
@@ -23,11 +24,8 @@ from groundling.envs.rooms.kernels import ACTIONS
 from groundling.envs.rooms.oracle import guess
 from groundling.envs.rooms.questions import sample_questions
 from groundling.envs.rooms.single import (
-    LARGEST_SEED,
     RENDER_FPS,
     RENDER_MODES,
-    check_render_mode,
-    check_seed,
     largest_codes,
     observation_space_of,
     view_space_of,

@@ -4,7 +4,6 @@ It runs the kernels of `RoomsVectorEnv` on a batch of one, so both give the same
 step. The vector environment is the fast one.
 """
 
-from collections.abc import Sequence
 from operator import index
 from typing import Any
 
@@ -14,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from groundling.envs.errors import UserError
+from groundling.envs.episodes import LARGEST_SEED, check_render_mode, check_seed
 from groundling.envs.rooms.instructions import INSTRUCTION_LENGTH
 from groundling.envs.rooms.kernels import (
     ACTIONS,
@@ -38,7 +37,6 @@ from groundling.envs.vocabulary import VOCABULARY
 BATCH_RENDER_MODES = ["rgb_array", "ansi"]
 RENDER_MODES = [*BATCH_RENDER_MODES, "human"]
 RENDER_FPS = 8
-LARGEST_SEED = 2**63 - 1
 
 
 def observation_space_of(options: RoomsOptions) -> spaces.Dict:
@@ -70,18 +68,6 @@ def view_space_of(options: RoomsOptions, codes: tuple[int, int, int]) -> spaces.
         return spaces.Box(0, BRIGHTEST, (V * p, V * p, CHANNELS), np.uint8)
     high = np.broadcast_to(np.array(codes, np.uint8), (V, V, CHANNELS))
     return spaces.Box(0, high, dtype=np.uint8)
-
-
-def check_render_mode(render_mode: str | None, known: Sequence[str]) -> None:
-    """Raise ValueError for a render mode that is not among the known ones."""
-    if render_mode is not None and render_mode not in known:
-        raise UserError(f"render_mode={render_mode!r}, expected one of {', '.join(known)}")
-
-
-def check_seed(seed: int) -> None:
-    """Raise ValueError for a seed that a room cannot store."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"seed={seed}, expected an integer from 0 to 2**63 - 1")
 
 
 def empty_outcome(num_rooms: int, options: RoomsOptions) -> Outcome:

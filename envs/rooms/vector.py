@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from groundling.envs.episodes import check_render_mode, chosen_rows, number_episodes, restore
 from groundling.envs.maps import NEVER_SEEN, Maps
 from groundling.envs.questions import Questions
 from groundling.envs.rooms.explorer import explorer_actions
@@ -38,10 +39,7 @@ from groundling.envs.rooms.rules import absent_kinds, rules_of, words_of
 from groundling.envs.rooms.sensing import note_sensed, noting_elsewhere, sensed_cells
 from groundling.envs.rooms.single import (
     BATCH_RENDER_MODES,
-    LARGEST_SEED,
     RENDER_FPS,
-    check_render_mode,
-    check_seed,
     empty_outcome,
     observation_space_of,
 )
@@ -102,18 +100,15 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         A room without a seed begins its next episode; at first, one of a fresh seed.
         """
         super().reset(seed=seed if isinstance(seed, int) else None)
-        chosen = self._chosen_rooms(options)
-        for room, room_seed in enumerate(self._seeds(seed)):
-            if not chosen[room]:
-                continue
-            if room_seed is None and self._seeded[room]:
-                self.world.episode[room] += 1
-                continue
-            fresh = int(self.np_random.integers(LARGEST_SEED)) if room_seed is None else room_seed
-            check_seed(fresh)
-            self.world.seed[room] = fresh
-            self.world.episode[room] = 0
-        self._seeded |= chosen
+        chosen = chosen_rows(options, self.num_envs)
+        number_episodes(
+            self.world.seed,
+            self.world.episode,
+            self._seeded,
+            asked=seed,
+            chosen=chosen,
+            generator=self.np_random,
+        )
         begin_rooms(self._arrays, self._rules, self._absent, self._words, chosen)
         return self.observe(), {}
 
@@ -221,17 +216,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     def set_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Go on from a state that `get_state` gave. Raises ValueError if it is of other rooms."""
-        arrays = self.world._asdict()
-        if state.keys() != arrays.keys():
-            raise ValueError(f"state has {sorted(state)}, expected {sorted(arrays)}")
-        for name, array in arrays.items():
-            if state[name].shape != array.shape or state[name].dtype != array.dtype:
-                given = f"{state[name].dtype} {state[name].shape}"
-                raise ValueError(
-                    f"state[{name!r}] is {given}, expected {array.dtype} {array.shape}"
-                )
-        for name, array in arrays.items():
-            array[...] = state[name]
+        restore(self.world._asdict(), state)
         self._seeded[:] = True
 
     def render(self) -> Any:
@@ -278,29 +263,6 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             "final_info": {},
             "_final_info": ended.copy(),
         }
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int):
-            return [seed + room for room in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"{len(seed)} seeds, expected {self.num_envs}: one for each room")
-        return seed
-
-    def _chosen_rooms(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
-        """Give the rooms to reset as a mask [B]."""
-        if options is None or "reset_mask" not in options:
-            return np.ones(self.num_envs, np.bool_)
-        mask = options["reset_mask"]
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise TypeError(f"options['reset_mask'] is {mask!r}, expected a bool array")
-        if mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
-                f"options['reset_mask'] is {mask}, "
-                f"expected shape ({self.num_envs},) and at least one true"
-            )
-        return mask
 
 
 def compile_kernels() -> None:

@@ -7,8 +7,9 @@ import math
 import pytest
 
 from groundling.agents.config import AgentConfig
+from groundling.envs.digits.options import DIGITS
 from groundling.envs.errors import UserError
-from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.options import TASKS, RoomsOptions
 from groundling.training.config import (
     MAY_CHANGE,
     EnvironmentConfig,
@@ -50,6 +51,15 @@ def test_a_configuration_comes_back_from_json_as_it_was(config):
     back = from_json(through_json(config))
     assert back == config
     assert hash(back.env.rooms.shapes) == hash(config.env.rooms.shapes)  # a tuple, not a list
+
+
+@pytest.mark.parametrize("prefix", ["", "groundling:"])
+def test_what_has_rooms_is_known_by_its_id(prefix):
+    assert all(EnvironmentConfig(id=prefix + name).is_rooms for name in TASKS)
+    digits = EnvironmentConfig(id=prefix + DIGITS, options={"canvas": 100})
+    assert not digits.is_rooms
+    assert digits.with_novel_combinations is None
+    assert from_json({"env": to_json(TrainConfig(env=digits))["env"]}).env == digits
 
 
 def test_id_and_rooms_agree_on_the_task():
