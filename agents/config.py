@@ -5,6 +5,9 @@ from typing import Literal
 
 from groundling.envs.errors import UserError
 
+Attention = Literal["none", "tile", "foveal"]
+GlimpsePolicy = Literal["learned", "random", "centre", "scan", "oracle"]
+
 
 @dataclass(frozen=True)
 class PredictionConfig:
@@ -79,7 +82,7 @@ class GlimpseConfig:
     places (a tile has one)."""
     std: float = 0.15
     """Standard deviation of the fovea's locations; the view reaches from -1 to 1."""
-    policy: Literal["learned", "random", "centre", "scan", "oracle"] = "learned"
+    policy: GlimpsePolicy = "learned"
     """Who chooses the next location: the location policy; the controls: chance, always the centre,
     a fixed path over the view; the environment, where it tells (`info["target"]`)."""
     part: str = ""
@@ -108,7 +111,7 @@ class AgentConfig:
     """Numbers per channel of a cell; one embedding table per channel, shared by all cells."""
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
     """The auxiliary loss."""
-    attention: Literal["none", "tile", "foveal"] = "none"
+    attention: Attention = "none"
     """What is read of a view: all of it, or a glimpse at each step, where the agent chooses: a tile
     of it, or patches of falling sharpness around one place (Mnih et al. 2014)."""
     glimpse: GlimpseConfig = field(default_factory=GlimpseConfig)

@@ -7,9 +7,17 @@ of one family differ in what their names say and in nothing else.
 import dataclasses
 import difflib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from groundling.agents.config import AgentConfig, PredictionConfig
+from groundling.agents.config import (
+    AgentConfig,
+    Attention,
+    GlimpseConfig,
+    GlimpsePolicy,
+    PredictionConfig,
+)
+from groundling.envs.digits.options import DIGITS
 from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.training.config import (
@@ -105,6 +113,95 @@ def know(**prediction: Any) -> TrainConfig:
     )
 
 
+def know_small_foveal(**prediction: Any) -> TrainConfig:
+    """The room of know-small with a 7 × 7 view, of which the agent takes one glimpse per step."""
+    config = know_small(**prediction)
+    rooms = dataclasses.replace(config.env.rooms, view_size=7)
+    return dataclasses.replace(
+        config,
+        env=dataclasses.replace(config.env, rooms=rooms),
+        agent=dataclasses.replace(
+            config.agent, attention="foveal", glimpse=GlimpseConfig(size=3, scales=2)
+        ),
+    )
+
+
+def look(attention: Attention, pixels: int = 0, **glimpse: Any) -> TrainConfig:
+    """A 7 × 7 room with 8 objects and a 15 × 15 view: where to look decides what is found."""
+    # Of 225 cells a glimpse of two scales takes in 18 numbers for each channel; of an image of
+    # 4 × 4 pixels a cell, patches of as many cells.
+    size = 3 * max(pixels, 1)
+    return TrainConfig(
+        frames=600_000,
+        env=EnvironmentConfig(
+            rooms=RoomsOptions(size=7, objects=8, view_size=15, view_pixels=pixels)
+        ),
+        agent=AgentConfig(
+            core_size=128,
+            sensor_size=128,
+            embedding_size=8,
+            attention=attention,
+            glimpse=GlimpseConfig(**{"size": size, "scales": 2} | glimpse),
+        ),
+        probe=OnlineProbeConfig(online=False),
+    )
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "full": {"attention": "none"},
+    "foveal": {"attention": "foveal"},
+    "tile": {"attention": "tile", "size": 5},
+    "random": {"attention": "foveal", "policy": "random"},
+    "centre": {"attention": "foveal", "policy": "centre"},
+    "scan": {"attention": "foveal", "policy": "scan"},
+}
+"""Ways to look at a room by name: learned ones, and the controls."""
+
+
+def digits(
+    policy: GlimpsePolicy = "learned", sensor: str = "", sensor_size: int = 128
+) -> TrainConfig:
+    """A handwritten digit among clutter, to be named after 8 glimpses (Mnih et al. 2014)."""
+    # Without attention all of an image is seen at once, and named: as many images, one step each.
+    glimpses = 1 if sensor else 8
+    return TrainConfig(
+        frames=DIGITS_IMAGES * glimpses,
+        env=EnvironmentConfig(id=DIGITS, num_envs=128, options={"glimpses": glimpses}),
+        agent=AgentConfig(
+            feature_size=256,
+            sensor_size=sensor_size,
+            attention="none" if sensor else "foveal",
+            glimpse=GlimpseConfig(size=12, scales=3, policy=policy),
+            sensors={"observation": f"groundling.agents.convolutional:{sensor}"} if sensor else {},
+        ),
+        learner=LearnerConfig(
+            unroll_length=glimpses,
+            exploration=0.0,
+            discount=1.0,
+            lambda_=1.0,
+            # The paper's hybrid loss: the name learns by its label, the location by the reward.
+            policy_weight=0.0,
+            entropy_weight=0.0,
+            label_weight=1.0,
+        ),
+        probe=OnlineProbeConfig(online=False),
+    )
+
+
+DIGITS_IMAGES = 500_000
+
+NAMERS: dict[str, dict[str, Any]] = {
+    "learned": {},
+    "random": {"policy": "random"},
+    "centre": {"policy": "centre"},
+    "scan": {"policy": "scan"},
+    "oracle": {"policy": "oracle"},
+    # As many weights as the agent with glimpses has; and a better network for images.
+    "convolution": {"sensor": "OneConvolution", "sensor_size": 150},
+    "pooled": {"sensor": "PooledConvolutions", "sensor_size": 128},
+}
+"""Ways to see the digit by name: learned locations, the controls, and whole images."""
+
 _PRESENT = {"present_weight": 0.3}
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -152,7 +249,28 @@ def _variants(
     return named | {f"{family}-answers": answers}
 
 
-FAMILIES = {"know-small": know_small, "know-medium": know_medium, "know": know}
+def _named(
+    family: str, make: Callable[..., TrainConfig], settings: dict[str, dict[str, Any]]
+) -> dict[str, Callable[[], TrainConfig]]:
+    """Presets FAMILY-NAME, one for each name's settings."""
+
+    def preset_of(name: str) -> Callable[[], TrainConfig]:
+        def build() -> TrainConfig:
+            return make(**settings[name])
+
+        shown = ", ".join(f"{key} {value}" for key, value in settings[name].items())
+        build.__doc__ = f"{family}: {shown or name}."
+        return build
+
+    return {f"{family}-{name}": preset_of(name) for name in settings}
+
+
+FAMILIES = {
+    "know-small": know_small,
+    "know-small-foveal": know_small_foveal,
+    "know-medium": know_medium,
+    "know": know,
+}
 """The worlds of the presets, each with every variant."""
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
@@ -160,6 +278,11 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "any": any_environment,
     "go-to": go_to,
     "go-to-shuffled": go_to_shuffled,
+    **_named("look", look, LOOKS),
+    **_named(
+        "look-rgb", partial(look, pixels=4), {name: LOOKS[name] for name in ("full", "foveal")}
+    ),
+    **_named("digits", digits, NAMERS),
     **{
         name: build
         for family, make in FAMILIES.items()
