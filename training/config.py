@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from groundling.agents.config import AgentConfig
+from groundling.envs.digits.options import DIGITS
 from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import TASKS, RoomsOptions
 
@@ -60,6 +61,11 @@ class EnvironmentConfig:
     def is_rooms(self) -> bool:
         """Whether the world is rooms of this package's own."""
         return self.id.rpartition(":")[2] in TASKS
+
+    @property
+    def is_digits(self) -> bool:
+        """Whether the world is this package's handwritten digits."""
+        return self.id.rpartition(":")[2] == DIGITS
 
     @property
     def with_novel_combinations(self) -> "EnvironmentConfig | None":

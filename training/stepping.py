@@ -60,9 +60,10 @@ class Stepper:
         self.name = environment.spec.id if environment.spec else ""
         self.doorkeeper = Doorkeeper(environment, self.name)
 
-    def reset(self, seed: int) -> Rows:
-        """Begins an episode everywhere; the row [B] of its first observations."""
-        observation, info = self.environment.reset(seed=seed)
+    def reset(self, seed: int | list[int]) -> Rows:
+        """Begins an episode everywhere, of a seed and those after it, or of as many seeds as there
+        are environments; the row [B] of its first observations."""
+        observation, info = self.environment.reset(seed=seed)  # type: ignore[arg-type]
         self.doorkeeper.check(observation)
         self._listen(info)
         batch = self.environment.num_envs
