@@ -13,6 +13,7 @@ from scipy import stats
 
 from groundling.agents.agent import Agent
 from groundling.agents.generators import named_generator, named_seed
+from groundling.evaluation.naming import score_naming
 from groundling.evaluation.walks import Choose, Reader, at_random, by_agent, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
 from groundling.training.environments import Environment, make_environment
@@ -97,8 +98,9 @@ def evaluate(
 
     Returns:
         {"episodes", "returns": {policy: score}, "novel_returns": the same in rooms with the
-        combinations that the agent was trained without, or None, "snapshots": {frames: score}, …},
-        a score being {"mean", "standard_error", "interval": 95 % t-interval}.
+        combinations that the agent was trained without, or None, "naming": of digits, see
+        `naming.score_naming`, or None, "snapshots": {frames: score}, …}, a score being
+        {"mean", "standard_error", "interval": 95 % t-interval}.
     """
     run = RunDirectory(run_dir)
     config = run.read_config()
@@ -110,6 +112,11 @@ def evaluate(
         "episodes": episodes,
         "returns": contest.of_all(config.env, agent),
         "novel_returns": contest.of_all(novel, agent, " (novel rooms)") if novel else None,
+        "naming": (
+            score_naming(run_dir, device=device, show_progress=show_progress)
+            if config.env.is_digits
+            else None
+        ),
         "snapshots": {
             str(frames): contest.of_agent(
                 config.env, load_agent(run_dir, device=device, frames=frames)[0], f" at {frames:,}"

@@ -83,7 +83,7 @@ def accuracy_table(runs: Sequence[Run]) -> str:
                 cells + [_mean_and_spread(_scores(group, kind, row=name), 2) for kind in kinds]
             )
     header = ["variant", "seeds", "M frames", "minutes", "return", *map(_spaced, kinds)]
-    return _markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def differences_table(runs: Sequence[Run]) -> str:
@@ -103,7 +103,7 @@ def differences_table(runs: Sequence[Run]) -> str:
             cells.append(f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]{mark}")
         rows.append(cells)
     note = "Difference of seed means [95 % t-interval]; * the seeds of both do not overlap:"
-    return f"{note}\n\n{_markdown(['', *map(_spaced, kinds)], rows)}"
+    return f"{note}\n\n{markdown_table(['', *map(_spaced, kinds)], rows)}"
 
 
 def ages_table(
@@ -117,7 +117,7 @@ def ages_table(
             found = [run["steps_since_seen"]["agent"][kind] for run in group]
             means = [f"{fmean(scores[age] for scores in found):.2f}" for age in ages]
             rows.append([variant, _spaced(kind), *means])
-    return _markdown(["variant", "question", *ages], rows)
+    return markdown_table(["variant", "question", *ages], rows)
 
 
 def _at_equal_frames(runs: Sequence[Run]) -> list[Run]:
@@ -142,7 +142,7 @@ def curve_table(
                 cells.append(_number(fmean(_scores(there, kind)) if whole else None, 2))
             rows.append(cells)
     header = ["variant", "question", *(f"{int(moment) / 1e6:.1f} M" for moment in moments)]
-    return f"Learning, by frames:\n\n{_markdown(header, rows)}"
+    return f"Learning, by frames:\n\n{markdown_table(header, rows)}"
 
 
 MOMENTS = 12
@@ -173,7 +173,7 @@ def returns_table(runs: Sequence[Run]) -> str:
         earned = [(means.get((REFERENCE, at)), means.get((BASELINE, at))) for at in moments]
         ratios = [one / other if one and other else None for one, other in earned]
         rows.append([f"{REFERENCE} / {BASELINE}", *(_number(ratio, 2) for ratio in ratios)])
-    table = _markdown(["variant", *(f"{int(moment) / 1e6:.1f} M" for moment in moments)], rows)
+    table = markdown_table(["variant", *(f"{int(moment) / 1e6:.1f} M" for moment in moments)], rows)
     return f"Return by frames:\n\n{table}"
 
 
@@ -302,7 +302,8 @@ def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

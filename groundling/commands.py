@@ -132,6 +132,9 @@ def evaluate(
         for name, score in scores.items()
     ]
     print_table(["policy", "mean return", "95 %"], rows)
+    if naming := results["naming"]:
+        low, high = (f"{100 * end:.1f}" for end in naming["interval"])
+        print(f"misnames {100 * naming['error']:.1f} % of unseen digits (95 %: {low} to {high})")
 
 
 def foresee(
