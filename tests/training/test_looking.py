@@ -435,3 +435,51 @@ def test_a_walk_that_cannot_be_restored_goes_on_from_the_centre():
     centre = locations.coordinates(locations.centre)
     assert torch.equal(other.row.location, centre.expand(B, 2))
     other.collect(T)
+
+
+class AttendedRows(gymnasium.vector.SyncVectorEnv):
+    """Notes what it is told was sensed of each row, and whether it was told before its reset."""
+
+    vocabulary, question_types = None, ()
+
+    def __init__(self, num_envs):
+        super().__init__([Told] * num_envs, autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP)
+        self.attended, self.at_reset, self.sensed = False, None, []
+
+    def reset(self, **keywords):
+        self.at_reset = self.attended
+        return super().reset(**keywords)
+
+    def ask(self, generator):
+        raise AssertionError("nobody asks")
+
+    def attend(self, sensed):
+        self.sensed.append(sensed)
+
+
+@pytest.mark.parametrize("attention", ["tile", "foveal"])
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_source_of_questions_is_told_what_was_sensed_of_every_row(attention, asked):
+    source = AttendedRows(B)
+    config = AgentConfig(core_size=8, attention=attention, glimpse=GlimpseConfig(size=2, scales=2))
+    agent = Agent(source.single_observation_space, source.single_action_space, config, 0)
+    actor = Actor(
+        source,
+        agent,
+        seed=3,
+        generator=torch.Generator().manual_seed(0),
+        question_generator=np.random.default_rng(0) if asked else None,
+        location_generator=torch.Generator().manual_seed(1),
+    )
+    unroll = actor.collect(T)
+    assert source.attended == source.at_reset == asked
+    if not asked:
+        assert not source.sensed
+        return
+    assert len(source.sensed) == T + 1
+    for sensed, glimpses in zip(source.sensed, unroll.rows.observation["observation"], strict=True):
+        assert sensed.shape == (B, SIDE, SIDE)
+        for mask, glimpse in zip(sensed, glimpses, strict=True):
+            sharp = glimpse[:4, 0]  # each cell holds its own number
+            found = sorted(sharp[sharp >= 0].tolist())
+            assert np.flatnonzero(mask.ravel()).tolist() == found
