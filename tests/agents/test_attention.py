@@ -29,7 +29,7 @@ def make_agent(attention, space=CELLS, *, prediction=(), **glimpse):
     config = AgentConfig(
         core_size=8,
         feature_size=6,
-        sensor_size=7,
+        sensor_size=34,
         embedding_size=5,
         attention=attention,
         glimpse=GlimpseConfig(**({"size": 2, "scales": 2} | glimpse)),

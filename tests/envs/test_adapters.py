@@ -228,15 +228,15 @@ def test_a_batch_that_does_not_say_how_it_resets_is_refused():
 
 
 class Telling(Counting):
-    """Says in info what it shows."""
+    """Says in info which step of its episode it shows."""
 
     def reset(self, *, seed=None, options=None):
         observation, _ = super().reset(seed=seed, options=options)
-        return observation, {"label": int(observation["steps"])}
+        return observation, {"label": int(observation["count"][1])}
 
     def step(self, action):
         observation, reward, terminated, truncated, _ = super().step(action)
-        return observation, reward, terminated, truncated, {"label": int(observation["steps"])}
+        return observation, reward, terminated, truncated, {"label": int(observation["count"][1])}
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -249,7 +249,7 @@ def test_what_is_told_beside_a_row_is_told_of_that_very_row_in_any_autoreset_mod
     for _ in range(60):
         here = ~info.get("absent", nobody)
         assert info["_label"][here].all()
-        assert (info["label"][here] == observation["steps"][here]).all()
+        assert (info["label"][here] == observation["count"][here, 1]).all()
         actions = generator.integers(5, size=4)
         observation, _, terminated, truncated, info = environment.step(actions)
         ends += int((terminated | truncated).sum())
