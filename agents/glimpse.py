@@ -142,11 +142,10 @@ class CellsGlimpse(Cells):
     def __init__(
         self, space: spaces.Box, fovea: Fovea, config: AgentConfig, instructed: int = 0
     ) -> None:
-        super().__init__(space, config, instructed)
-        self.fovea = fovea
+        # Never as large as the view, which may be large beyond what a perceptron could read.
         self.places = fovea.scales * fovea.size**2
-        numbers = self.places * len(self.embeddings) * config.embedding_size
-        self.perceptron = rectified(numbers, config.sensor_size)
+        super().__init__(space, config, instructed, self.places)
+        self.fovea = fovea
 
     def averaged(self, codes: Tensor, table: Tensor) -> Tensor:
         """Rows of a table, [n, D], averaged as the fovea does: [N, read] → [N, places, D]."""

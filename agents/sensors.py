@@ -96,18 +96,24 @@ class Cells(nn.Module):
         space: of the leaf.
         config: sizes.
         instructed: size of the instruction's features; 0 if there is none.
+        places: that are read; all cells unless told.
     """
 
-    def __init__(self, space: spaces.Box, config: AgentConfig, instructed: int = 0) -> None:
+    def __init__(
+        self,
+        space: spaces.Box,
+        config: AgentConfig,
+        instructed: int = 0,
+        places: int | None = None,
+    ) -> None:
         super().__init__()
         rows, columns, channels = space.shape
+        places = rows * columns if places is None else places
         highest = space.high.reshape(-1, channels).max(axis=0)
         self.embeddings = nn.ModuleList(
             nn.Embedding(int(high) + 1, config.embedding_size) for high in highest
         )
-        self.perceptron = rectified(
-            rows * columns * channels * config.embedding_size, config.sensor_size
-        )
+        self.perceptron = rectified(places * channels * config.embedding_size, config.sensor_size)
         self.gate: nn.Linear | None = None
         if instructed:
             # No bias: where nothing is instructed every cell is read as it is.

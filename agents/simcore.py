@@ -158,7 +158,10 @@ class GlimpseDecoder(CellsDecoder):
         nats = state.new_zeros(())
         for share, log_probs in zip(shares, self.log_probs(state, sensor, shares[0]), strict=True):
             nats = nats - (share * log_probs).sum(-1)
-        return (nats * (shares[0] @ weights)).mean(-1)
+        # The mean weight of the cells that there are: how few they are is in the nats.
+        inside = shares[0].sum(-1)
+        weight = (shares[0] @ weights) / inside.masked_fill(inside == 0, 1.0)
+        return (nats * weight).mean(-1)
 
     def kind_weights(self, views: Tensor, balance: float) -> Tensor:
         """See `CellsDecoder.kind_weights`; by the sharp places."""
@@ -177,8 +180,8 @@ def kind_weights(kinds: Tensor, number: int, balance: float) -> Tensor:
     Returns:
         [number] float32, at least 1.
     """
-    counts = torch.bincount(kinds.flatten().long(), minlength=number).float()
-    return (counts.max() / counts.clamp(min=1.0)).pow(balance)
+    counts = torch.bincount(kinds.flatten().long(), minlength=number).float().clamp(min=1.0)
+    return (counts.max() / counts).pow(balance)
 
 
 class CategoryDecoder(nn.Module):

@@ -211,9 +211,22 @@ class ResetAtOnce(_SameStep):
             # Its own copies: nothing says that a reset may not write into what a step gave.
             reward, terminated, truncated = reward.copy(), terminated.copy(), truncated.copy()
             before = _rows_where(ended, observation, observation)
-            fresh, _ = self.env.reset(options={"reset_mask": ended.copy()})
+            fresh, told = self.env.reset(options={"reset_mask": ended.copy()})
             observation = _rows_where(ended, fresh, before)
+            info = info | _told_where(ended, told, info)
         return observation, reward, terminated, truncated, info
+
+
+def _told_where(
+    chosen: NDArray[np.bool_], these: dict[str, Any], others: dict[str, Any]
+) -> dict[str, Any]:
+    """What both infos tell of every row: of the chosen rows by one, of all others by the other."""
+
+    def rows(told: Any) -> bool:
+        return isinstance(told, np.ndarray) and told.shape[:1] == chosen.shape
+
+    both = [name for name in these if rows(these[name]) and rows(others.get(name))]
+    return {name: _rows_where(chosen, these[name], others[name]) for name in both}
 
 
 def final_info(observation: Any, ended: NDArray[np.bool_]) -> dict[str, Any]:

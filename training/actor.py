@@ -251,6 +251,7 @@ class Actor:
             "episode_length": torch.from_numpy(self.episode_length.copy()),
             "unreported": torch.from_numpy(self.unreported.copy()),
             "absent": torch.from_numpy(self.stepper.absent.copy()),
+            "told": self.stepper.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -278,6 +279,7 @@ class Actor:
         self.unreported = state["unreported"].numpy().copy()
         if "absent" in state:  # An earlier version knew of no absence.
             self.stepper.absent = state["absent"].numpy().copy()
+        self.stepper.load_state_dict(state.get("told", {}))
 
 
 def final_observations(info: dict[str, Any], ended: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -243,15 +243,19 @@ class Learner:
         """Scales down the agent's gradient; returns the norm it had.
 
         The simulator and its head are scaled by themselves: a prediction of weight 0 must not
-        change the agent, not even the last bit of this norm.
+        change the agent, not even the last bit of this norm. So is the location policy, whose
+        gradient enters no other weight and is the noisiest of all: as large as it is with a fovea,
+        it would make the others' steps smaller.
         """
-        prediction = self.agent.prediction
-        own = [] if prediction is None else list(prediction.parameters())
-        apart = {id(weight) for weight in own}
+        parts = {"prediction": self.agent.prediction, "location": self.agent.attention}
+        apart = set()
+        for name, part in parts.items():
+            own = [] if part is None else list(part.parameters())
+            apart |= {id(weight) for weight in own}
+            if own:
+                norm = torch.nn.utils.clip_grad_norm_(own, self.config.max_gradient_norm)
+                self._check_finite(f"the {name} gradient's norm", norm)
         shared = [weight for weight in self.agent.parameters() if id(weight) not in apart]
-        if own:
-            norm = torch.nn.utils.clip_grad_norm_(own, self.config.max_gradient_norm)
-            self._check_finite("the prediction gradient's norm", norm)
         norm = torch.nn.utils.clip_grad_norm_(shared, self.config.max_gradient_norm)
         self._check_finite("the gradient's norm", norm)
         return norm

@@ -2,7 +2,7 @@
 
 Of the row just given a vector environment may further say `info["target"]`, float [B, 2]: where
 there is to look, in coordinates (`agents.glimpse`), and `info["label"]`, integers [B]: which action
-is the right one.
+of its action space is the right one.
 
 A vector environment may say `info["absent"]`, bool [B], at `reset` and `step`: of such a row the
 observation just given is filler (within its space), because nobody is there. It may be an agent
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +23,9 @@ from groundling.agents.agent import Rows
 from groundling.agents.sensors import leaf_arrays
 from groundling.envs.errors import UserError
 from groundling.training.environments import Doorkeeper, Environment
+
+TOLD = ("target", "_target", "label", "_label")
+"""What is told beside a row, and of which environments."""
 
 
 class Outcome(NamedTuple):
@@ -103,14 +107,42 @@ class Stepper:
     @property
     def target(self) -> Tensor | None:
         """[B, 2] float32: where there is to look in the row told last; None if nobody says."""
-        target = self._told("target", "f", (self.environment.num_envs, 2))
-        return None if target is None else self._tensor(target, torch.float32)
+        target = self._told_of_all("target", "f", (self.environment.num_envs, 2))
+        if target is None:
+            return None
+        if not np.isfinite(target).all():
+            raise UserError(f"environment {self.name}: info['target'] is NaN or infinite")
+        return torch.as_tensor(target, dtype=torch.float32, device=self.device)
 
     @property
     def label(self) -> Tensor | None:
-        """[B] int64: the right action of the row told last; None if nobody says."""
-        label = self._told("label", "iu", (self.environment.num_envs,))
-        return None if label is None else self._tensor(label, torch.int64)
+        """[B] int64: the right action of the row told last, as the agent knows actions (which are
+        Discrete); None if nobody says."""
+        label = self._told_of_all("label", "iu", (self.environment.num_envs,))
+        if label is None:
+            return None
+        space = self.environment.single_action_space
+        assert isinstance(space, spaces.Discrete)
+        outside = (label < space.start) | (label >= space.start + space.n)
+        if (outside & ~self.absent).any():
+            raise UserError(
+                f"environment {self.name}: info['label'] holds {label[outside & ~self.absent][0]}; "
+                f"expected one of the actions {space.start} to {space.start + space.n - 1}"
+            )
+        return self.actions.from_environment(np.where(outside, space.start, label), self.device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was told beside the last row, as far as it is numbers."""
+        told = {name: np.array(self.info[name]) for name in TOLD if name in self.info}
+        return {
+            name: torch.from_numpy(values)
+            for name, values in told.items()
+            if values.dtype.kind in "bif"
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self.info = {name: values.numpy() for name, values in state.items()}
 
     def _listen(self, info: dict[str, Any]) -> None:
         self.info = info
@@ -118,8 +150,20 @@ class Stepper:
         absent = self._told("absent", "b", (batch,))
         self.absent = np.zeros(batch, np.bool_) if absent is None else absent
 
-    def _tensor(self, values: NDArray[Any], dtype: torch.dtype) -> Tensor:
-        return torch.as_tensor(values, dtype=dtype, device=self.device)
+    def _told_of_all(self, name: str, kinds: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
+        """As `_told`, with zeros in absent rows; told, it must be of every other one."""
+        told = self._told(name, kinds, shape)
+        if told is None:
+            return None
+        # Of environments that it steps one by one Gymnasium marks those that said something.
+        spoke = np.asarray(self.info.get(f"_{name}", True))
+        if not (spoke | self.absent).all():
+            raise UserError(
+                f"environment {self.name}: info[{name!r}] is missing in some rows; expected it at "
+                "every reset and step"
+            )
+        told[self.absent] = 0
+        return told
 
     def _told(self, name: str, kinds: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
         """A copy (see `observe`) of what info says under a name, or None."""

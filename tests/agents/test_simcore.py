@@ -11,10 +11,12 @@ from torch.distributions import Normal
 from torch.testing import assert_close
 
 from groundling.agents.config import AgentConfig, PredictionConfig
+from groundling.agents.glimpse import OUTSIDE, CellsGlimpse, Fovea
 from groundling.agents.sensors import Sensors, leaf_sensor
 from groundling.agents.simcore import (
     CategoryDecoder,
     CellsDecoder,
+    GlimpseDecoder,
     ImageDecoder,
     NumbersDecoder,
     SimCoreHead,
@@ -411,3 +413,102 @@ def test_uniform_weights_are_a_switch():
     sensors = Sensors(EVERYTHING, config)
     head = SimCoreHead(EVERYTHING, sensors, config)
     assert head.cell_weights(everything(5))["view"].tolist() == [1.0] * 4
+
+
+VIEW = spaces.Box(0, np.zeros((5, 4, 2), np.uint8) + np.array([3, 1], np.uint8), dtype=np.uint8)
+"""Five rows of four cells; four kinds, two colours."""
+
+
+def glimpse_decoder(scales, size=2, **switches):
+    config = make_config(**switches)
+    fovea = Fovea(5, 4, size, scales)
+    sensor = CellsGlimpse(VIEW, fovea, config)
+    decoder = GlimpseDecoder(sensor, config)
+    for bias in decoder.biases:
+        torch.nn.init.normal_(bias)
+    return fovea, sensor, decoder
+
+
+def random_views(N):
+    kinds, colours = torch.randint(4, (N, 5, 4)), torch.randint(2, (N, 5, 4))
+    return torch.stack([kinds, colours], -1).to(torch.uint8)
+
+
+def glimpse_nats_slowly(fovea, decoder, names, state, read, weights):
+    """Of a single glimpse [read, 2]: place by place, cell by cell.
+
+    A place's nats are the mean over its cells, of which those beyond the border cost nothing; they
+    weigh as the mean of the cells that are there.
+    """
+    hidden = decoder.hidden(state)
+    generated = decoder.generate(hidden).reshape(-1, 2, SIZE)
+    link = decoder.links[0](hidden).reshape(SIZE, SIZE)
+    total, place, cells = 0.0, 0, read.tolist()
+    for area in fovea.areas:
+        for _ in range(fovea.size**2):
+            held, cells = [cell for cell in cells[:area] if cell[0] != OUTSIDE], cells[area:]
+            known = sum((names[0][kind] for kind, _ in held), torch.zeros(SIZE)) / area
+            nats, weight = 0.0, 0.0
+            for kind, colour in held:
+                for channel, category in ((0, kind), (1, colour)):
+                    vector = generated[place, channel]
+                    if channel == 1:
+                        vector = vector + known @ link / math.sqrt(SIZE)
+                    scores = names[channel] @ vector / math.sqrt(SIZE) + decoder.biases[channel]
+                    nats -= float(torch.log_softmax(scores, 0)[category]) / area
+                weight += float(weights[kind]) / len(held)
+            total += weight * nats
+            place += 1
+    assert not cells
+    return total / place
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("scales", [1, 3])
+def test_a_glimpse_is_scored_as_by_a_loop_over_places_and_their_cells(scales, tied):
+    fovea, sensor, decoder = glimpse_decoder(scales, tied=tied)
+    coordinates = torch.tensor([[0.0, 0.0], [-1.0, 1.0], [1.0, 0.3], [0.7, -0.9]])
+    read = fovea.cells(random_views(4), coordinates)
+    assert (read == OUTSIDE).any(1).any(1).tolist()[1:] == [True] * 3
+    state, weights = torch.randn(4, 4), torch.tensor([1.0, 2.0, 0.5, 3.0])
+    tables = sensor.embeddings if tied else decoder.tables
+    names = [table.weight for table in tables]
+    with torch.no_grad():
+        expected = [
+            glimpse_nats_slowly(fovea, decoder, names, state[n], read[n], weights) for n in range(4)
+        ]
+        assert_close(decoder(state, read, sensor, weights), torch.tensor(expected))
+
+
+def test_one_sharp_patch_inside_the_view_is_scored_as_cells_are():
+    fovea, sensor, decoder = glimpse_decoder(scales=1)
+    config = make_config()
+    other = CellsDecoder(sensor, (2, 2, 2), config)
+    other.load_state_dict(decoder.state_dict())
+    views, state, weights = random_views(6), torch.randn(6, 4), torch.tensor([1.0, 2.0, 0.5, 3.0])
+    read = fovea.cells(views, torch.zeros(6, 2))
+    assert (read != OUTSIDE).all()
+    expected = other(state, read.unflatten(1, (2, 2)), sensor, weights)
+    assert_close(decoder(state, read, sensor, weights), expected)
+
+
+def test_the_weights_of_a_glimpse_are_counted_in_its_sharp_places_within_the_view():
+    fovea, _, decoder = glimpse_decoder(scales=2)
+    read = fovea.cells(random_views(12).reshape(3, 4, 5, 4, 2), torch.rand(3, 4, 2) * 2.4 - 1.2)
+    sharp = read[..., : fovea.size**2, 0]
+    assert (sharp == OUTSIDE).any()
+    kinds = sharp[sharp != OUTSIDE]
+    assert_close(decoder.kind_weights(read, 1.0), kind_weights(kinds, 4, 1.0))
+    nothing = torch.full_like(read, OUTSIDE)
+    assert torch.equal(decoder.kind_weights(nothing, 0.5), torch.ones(4))
+
+
+def test_what_lies_beyond_the_border_is_not_predicted():
+    _, sensor, decoder = glimpse_decoder(scales=2)
+    read = torch.full((3, sensor.fovea.read, 2), OUTSIDE, dtype=torch.int16)
+    nats = decoder(torch.randn(3, 4), read, sensor, torch.ones(4))
+    assert torch.equal(nats, torch.zeros(3))
+    nats.sum().backward()
+    assert all(
+        torch.isfinite(one.grad).all() for one in decoder.parameters() if one.grad is not None
+    )

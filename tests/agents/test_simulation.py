@@ -195,3 +195,39 @@ def test_a_plan_is_drawn_from_the_generator_given_and_no_other():
     assert torch.equal(one.targets, again.targets)
     assert not torch.equal(one.targets, next_one.targets)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_state_depends_on_the_locations_from_its_start_to_the_one_before_its_target_alone():
+    """With attention what is fed are pairs of action and location."""
+    T, B = 8, 2
+    simulator, (core, actions) = make_simulator(looks=True), random_walk(T, B)
+    locations = torch.rand(T, B, 2, generator=seeded(4), dtype=torch.double)
+    plan = plan_of(no_end(T, B), starts=9, horizons=4, limit=4)
+    before = simulator.overshoot(core, actions, plan, locations)
+    for row in range(T):
+        other = locations.clone()
+        other[row, 1] += 0.5
+        changed = (simulator.overshoot(core, actions, plan, other) != before).any(-1)
+        fed = (plan.starts <= row) & (row < plan.targets)  # [K, S]
+        assert torch.equal(changed[..., 1], fed)
+        assert not changed[..., 0].any()
+
+
+@pytest.mark.parametrize("sees_actions", [True, False])
+def test_a_location_adds_its_share_to_the_gates_of_its_step(sees_actions):
+    T, B = 3, 2
+    simulator = make_simulator(looks=True, sees_actions=sees_actions)
+    core, actions = random_walk(T, B)
+    locations = torch.rand(T, B, 2, generator=seeded(4), dtype=torch.double)
+    imagined = simulator(CoreState(core.hidden[0], core.cell[0]), actions, locations)
+    step = torch.nn.LSTMCell(ACTIONS + 2, H, bias=False, dtype=torch.double)
+    from_both = [simulator.from_action.weight.t(), simulator.from_location.weight]
+    step.load_state_dict(
+        {"weight_ih": torch.cat(from_both, 1), "weight_hh": simulator.from_hidden.weight}
+    )
+    hidden, cell = core.hidden[0], core.cell[0]
+    for t in range(T):
+        done = actions[t] if sees_actions else torch.zeros_like(actions[t])
+        fed = torch.nn.functional.one_hot(done, ACTIONS).double()
+        hidden, cell = step(torch.cat([fed, locations[t]], -1), (hidden, cell))
+        assert_close(imagined[t], hidden)

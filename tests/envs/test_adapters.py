@@ -225,3 +225,32 @@ class Modeless(VectorEnv):
 def test_a_batch_that_does_not_say_how_it_resets_is_refused():
     with pytest.raises(UserError, match=r"resets in mode None; expected .*AutoresetMode"):
         same_step(Modeless(), "Tests/Modeless-v0")
+
+
+class Telling(Counting):
+    """Says in info which step of its episode it shows."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, {"label": int(observation["count"][1])}
+
+    def step(self, action):
+        observation, reward, terminated, truncated, _ = super().step(action)
+        return observation, reward, terminated, truncated, {"label": int(observation["count"][1])}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_what_is_told_beside_a_row_is_told_of_that_very_row_in_any_autoreset_mode(mode):
+    copies = [Telling(number) for number in range(4)]
+    kind = SyncVectorEnv([lambda copy=copy: copy for copy in copies], autoreset_mode=mode)
+    environment = same_step(kind, "Tests/Telling-v0")
+    observation, info = environment.reset(seed=3)
+    nobody, ends, generator = np.zeros(4, np.bool_), 0, np.random.default_rng(0)
+    for _ in range(60):
+        here = ~info.get("absent", nobody)
+        assert info["_label"][here].all()
+        assert (info["label"][here] == observation["count"][here, 1]).all()
+        actions = generator.integers(5, size=4)
+        observation, _, terminated, truncated, info = environment.step(actions)
+        ends += int((terminated | truncated).sum())
+    assert ends > 5
