@@ -148,7 +148,7 @@ def run_frames(
                 panels += [Panel(view, "its view"), Panel(memory, "its memory")]
             frame = _frame(panels, interviewer.ask(step) if interviewer else None)
             if imagination is not None:
-                imagination.follow(row)
+                imagination.follow()
                 frame = _above(frame, _imagined(imagination, _view(row), config.env.rooms))
             yield frame
 

@@ -44,7 +44,9 @@ class Clock:
         for self.step in range(steps):
             is_first = torch.full((B,), self.step % EPISODE == 0)
             observation = {"step": torch.full((B,), self.step)}
-            yield Rows(observation, is_first, torch.zeros(B, dtype=torch.int64), torch.zeros(B))
+            action = torch.zeros(B, dtype=torch.int64)
+            self.row = Rows(observation, is_first, action, torch.zeros(B))
+            yield self.row
 
     def ask(self, generator: np.random.Generator) -> Questions:
         world = np.repeat(np.arange(B), 2)  # Two of each environment.

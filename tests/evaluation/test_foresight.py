@@ -50,7 +50,7 @@ def test_imagining_no_step_is_reading_the_belief_and_one_step_takes_the_action()
     choose = at_random(environment, np.random.default_rng(0))
     for step, row in enumerate(walk(environment, seed=0, choose=choose, readers=(reader,))):
         before = imagination.past[-1][0] if imagination.past else None
-        imagination.follow(row)
+        imagination.follow()
         assert imagination.expected(0) is not None
         assert (imagination.expected(1) is None) == (step == 0)
         if before is not None:
