@@ -128,7 +128,7 @@ def _walked(
     with progress("walking", length, shown=shown) as advance:
         for step, row in zip(range(length), rows, strict=False):
             views = row.observation["view"].flatten(1, 2).long().cpu().numpy()
-            moments.append(_moment(views, reader, world.world, world.rooms))
+            moments.append(_moment(views, reader, reader.row, world.world, world.rooms))
             advance(step + 1)
     environment.close()
     return moments
@@ -137,13 +137,14 @@ def _walked(
 def _moment(
     views: NDArray[np.int64],
     reader: Reader,
+    row: Rows,
     world: World,
     options: RoomsOptions,
 ) -> Moment:
     # One more, that is never seen: what lies beyond the grid.
     seen_at = np.pad(world.seen_at.reshape(len(views), -1), ((0, 0), (0, 1)), constant_values=NEVER)
     places = cells_in_view(world, options) % seen_at.shape[1]
-    return Moment(views, reader.state, reader.row, seen_at, places)
+    return Moment(views, reader.state, row, seen_at, places)
 
 
 def _marginal(views: NDArray[np.int64]) -> list[NDArray[np.float64]]:

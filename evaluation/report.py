@@ -23,7 +23,7 @@ from groundling.evaluation.figures import (
 )
 from groundling.evaluation.film import film_run
 from groundling.evaluation.finding import Finding
-from groundling.evaluation.inspection import PARTS, Part, findings_of
+from groundling.evaluation.inspection import PARTS, Part, findings_of, left_out
 from groundling.training.config import to_json
 from groundling.training.metrics import read_rows
 from groundling.training.run import RunDirectory, write_text
@@ -116,6 +116,7 @@ def _sections(
     """What the page shows of a run: its numbers, and pictures of them."""
     metrics = read_rows(run.metrics)
     probe = found["probe"]
+    left = left_out(run.read_config())
     film = film_run(run.path, run.media / "episode.gif")
     return found | {
         "path": str(run.path),
@@ -124,7 +125,8 @@ def _sections(
         "ages": _steps(probe, "steps_since_seen", "steps since seen"),
         "times": _steps(probe, "time_in_episode", "steps of the episode"),
         "findings": [_illustrated(finding) for finding in inside.values()],
-        "missing": [part for part in shown if part not in inside],
+        "missing": [part for part in shown if part not in inside and part not in left],
+        "left_out": [sentence for part, sentence in left.items() if part in shown],
         "film": _inline(film.read_bytes(), "image/gif"),
         "settings": json.dumps(found["config"], indent=2),
     }
