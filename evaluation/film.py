@@ -203,9 +203,7 @@ def _view(row: Rows) -> NDArray[np.uint8]:
     return np.asarray(row.observation["view"][0].cpu().numpy())
 
 
-def _imagined(
-    imagination: Imagination, seen: NDArray[Any], rooms: RoomsOptions
-) -> Image.Image:
+def _imagined(imagination: Imagination, seen: NDArray[Any], rooms: RoomsOptions) -> Image.Image:
     """A strip: the view (or a glimpse's finest patch), and what was expected of it some steps
     ago."""
     tile = max(VIEW_WIDTH // len(seen), 8)

@@ -39,11 +39,11 @@ MOST_BINS = 16
 
 SAYS = (
     "{looks:,} looks in {episodes:,} episodes it never trained on, walked with its own policy; the "
-    "untrained agent read along and looked where it would. The first look of an episode, always at "
-    "the centre, is not counted. The maps are of the view{upwards}: {scene}the share of looks whose "
-    "centre lies at a place, and the share that shows the place sharply. Entropy is of the "
-    "centres: {most:.1f} bits if it looked everywhere alike. The curves tell it over episodes, step "
-    "by step, and how far the look moves from one step to the next."
+    "untrained agent read along and looked where it would. The first look of an episode, always "
+    "at the centre, is not counted. The maps are of the view{upwards}: {scene}the share of looks "
+    "whose centre lies at a place, and the share that shows the place sharply. Entropy is of the "
+    "centres: {most:.1f} bits if it looked everywhere alike. The curves tell it over episodes, "
+    "step by step, and how far the look moves from one step to the next."
 )
 
 
@@ -52,7 +52,7 @@ class GazeSettings:
     """How much is looked at."""
 
     episodes: int = 512
-    """Of the test set."""
+    """Of the test set, at least."""
     environments: int = 64
     """Walked through side by side."""
     seed: int = 0
@@ -300,7 +300,8 @@ def inspect_gaze(
     Returns:
         Numbers are {"agent", "untrained agent": see `measure`}, "scene" (see `Gazes`; blocks of a
         large view), "bins" (rows and columns), "most" (bits, if it looked everywhere alike),
-        "looks", "settings".
+        "looks", "episodes" (of two steps or more), "things" (share of all places of the view),
+        "settings".
 
     Raises:
         UserError: this is no run, or its agent has no attention.
@@ -323,13 +324,14 @@ def inspect_gaze(
         "bins": list(bins.shape),
         "most": float(np.log2(np.prod(bins.shape))),
         "looks": len(gazes.looks[AGENT].step),
+        "episodes": int((gazes.looks[AGENT].step == 1).sum()),
         "settings": dataclasses.asdict(settings),
     }
     return Finding(
         title="Where it looks",
         says=SAYS.format(
             looks=numbers["looks"],
-            episodes=settings.episodes,
+            episodes=numbers["episodes"],
             most=numbers["most"],
             upwards=", the agent at the bottom centre, looking up" if is_room else "",
             scene=_words_of_scene(gazes.scene, is_room=is_room),

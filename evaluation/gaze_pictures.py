@@ -34,13 +34,13 @@ def draw_gaze(numbers: Mapping[str, Any], scene: Array | None, *, is_room: bool)
     ]
     if is_room and scene is not None:
         panels.insert(0, (scene, "there are things here", SCENE_INK, float(scene.max())))
-    first = scene is not None and not is_room
-    figure = Figure(figsize=(2.4 * (len(panels) + first), 2.95), dpi=144, layout="constrained")
-    grid = figure.subplots(1, len(panels) + first, squeeze=False)[0]
-    if first:
+    pictured = int(scene is not None and not is_room)
+    figure = Figure(figsize=(2.4 * (len(panels) + pictured), 2.95), dpi=144, layout="constrained")
+    grid = figure.subplots(1, len(panels) + pictured, squeeze=False)[0]
+    if scene is not None and not is_room:
         grid[0].imshow(scene, cmap="gray", vmin=0)
         _label(grid[0], "the mean picture", f"brightest: {np.max(scene):.0f} of 255")
-    for axes, (shares, title, ink, most) in zip(grid[int(first) :], panels, strict=True):
+    for axes, (shares, title, ink, most) in zip(grid[pictured:], panels, strict=True):
         heat(axes, shares, ink, most)
         _label(axes, title, f"darkest: {most:.1%}")
         if is_room:
@@ -85,6 +85,6 @@ def draw_gaze_steps(numbers: Mapping[str, Any]) -> bytes:
     left.set_ylim(0, 1.12 * numbers["most"])
     right.set_ylim(bottom=0)
     left.set(xlabel="step of the episode", ylabel="entropy over episodes, bits")
-    right.set(xlabel="step of the episode", ylabel="the look moves, places of the view")
+    right.set(xlabel="step of the episode", ylabel="the look moves, places")
     right.legend(frameon=False, fontsize=8)
     return png(figure)

@@ -98,8 +98,7 @@ class ObservationCode:
         """Some encoded rows of each of N moments, [N, k, width], as float32 [N, W]."""
         if self.columns is None:
             return codes.flatten(1).float()
-        rows: Tensor = self.columns.decode(codes.flatten(0, 1))
-        return rows.unflatten(0, codes.shape[:2]).flatten(1)
+        return self.columns.decode(codes.flatten(0, 1)).view(len(codes), -1)
 
 
 class _Columns:
@@ -142,7 +141,7 @@ def _averaged(fovea: Fovea, sizes: Sequence[int]) -> _Columns:
     """
     areas = np.repeat(fovea.areas, fovea.size**2)  # [places]
     place = np.repeat(np.arange(len(areas)), areas)  # [read]: cells of one place lie side by side.
-    channel = np.cumsum(sizes) - sizes
+    channel = np.cumsum(sizes, dtype=np.int64) - sizes
     begins = place[:, None] * sum(sizes) + channel
     weights = np.repeat(1.0 / areas[place], len(sizes))
     return _Columns(begins.ravel().tolist(), weights.tolist(), len(areas) * sum(sizes))

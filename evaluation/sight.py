@@ -31,7 +31,14 @@ COARSE, UNSEEN = 0.22, 0.6
 """How far what is read coarsely, or not at all, is blended into the shade, in 0 … 1."""
 FINER = 4
 """The trail is drawn so many times larger, so that its lines are smooth."""
-INKS = ((242, 234, 218), (86, 94, 116), (42, 111, 187), (232, 145, 45), (61, 139, 95), (201, 48, 79))
+INKS = (
+    (242, 234, 218),
+    (86, 94, 116),
+    (42, 111, 187),
+    (232, 145, 45),
+    (61, 139, 95),
+    (201, 48, 79),
+)
 """Of categories that nobody knows how to draw, in turn."""
 
 
@@ -109,7 +116,7 @@ class Sight:
         """Dots where it looked, larger and stronger the later, with lines from one to the next."""
         layer = Image.new("RGBA", (picture.width * FINER, picture.height * FINER))
         pen = ImageDraw.Draw(layer)
-        widest = FINER * max(4.0, min(self.zoom / 6, 6.0))
+        widest = FINER * max(5.0, min(self.zoom / 6, 6.0))
         # The centre of a tile that reaches beyond the border may lie there.
         places = [
             (

@@ -171,7 +171,9 @@ def foresee(
 def inspect(
     run: tyro.conf.Positional[Path],
     /,
-    parts: tyro.conf.Positional[tuple[Literal["map", "gaze", "attention", "states", "cause"], ...]] = (),
+    parts: tyro.conf.Positional[
+        tuple[Literal["map", "gaze", "attention", "states", "cause"], ...]
+    ] = (),
     *,
     json: bool = False,
     device: str = "cpu",
