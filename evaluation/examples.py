@@ -86,13 +86,14 @@ class Walk:
 
     def name(self, walker: Agent) -> str:
         """A short name of everything that decides the questions."""
-        content = {
+        content: dict[str, Any] = {
             "environment": dataclasses.asdict(dataclasses.replace(self.environment, num_envs=1)),
             "rooms": self.rooms,
             "remembered": self.settings.remembered,
             "packages": package_versions(),
-            "walker": weights_digest(walker) if self._hangs_on(walker) else None,
         }
+        if self._hangs_on(walker):
+            content["leader"] = weights_digest(walker)
         return f"{self.purpose}-{digest(content | self.settings.asked)}"
 
     def _hangs_on(self, walker: Agent) -> bool:

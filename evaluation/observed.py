@@ -98,7 +98,7 @@ class ObservationCode:
         """Some encoded rows of each of N moments, [N, k, width], as float32 [N, W]."""
         if self.columns is None:
             return codes.flatten(1).float()
-        return self.columns.decode(codes.flatten(0, 1)).view(len(codes), -1)
+        return self.columns.decode(codes.flatten(0, 1)).reshape(len(codes), -1)
 
 
 class _Columns:

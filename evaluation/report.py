@@ -35,7 +35,7 @@ def write_report(
     """Writes `report.html`, `results.json` and each run's film from what the runs hold.
 
     Sections whose data is missing say which command makes it. Several probed runs are compared
-    (see `evaluation.compare`).
+    (see `evaluation.compare`); if they cannot be, the page says why.
 
     Args:
         run_dirs: of one run or more.
@@ -47,8 +47,8 @@ def write_report(
         The page.
 
     Raises:
-        ValueError: a directory is no run, was measured by an earlier version, or was probed so that
-            the runs cannot be compared; or `output` is a directory.
+        ValueError: a directory is no run or was measured by an earlier version; or `output` is a
+            directory.
     """
     if not run_dirs:
         raise UserError("report needs a run; expected groundling report RUN [RUN ...]")
@@ -63,12 +63,18 @@ def write_report(
     }
     gathered = {str(run.path): _gather(run, inside[str(run.path)]) for run in runs}
     probed = all(found["probe"] for found in gathered.values())
-    comparison = compare([run.path for run in runs]) if len(runs) > 1 and probed else None
+    comparison, apart = None, ""
+    if len(runs) > 1 and probed:
+        try:
+            comparison = compare([run.path for run in runs])
+        except UserError as error:  # Agents with attention are each asked about what they sensed.
+            apart = str(error)
     page = _template().render(
         runs=[
             _sections(run, gathered[str(run.path)], inside[str(run.path)], shown) for run in runs
         ],
         comparison=comparison,
+        apart=apart,
         dots=_png(comparison_dots(comparison)) if comparison else None,
         control_task=CONTROL_TASK,
     )
