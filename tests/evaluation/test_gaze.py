@@ -125,6 +125,9 @@ def test_a_scan_visits_every_tile_and_its_maps_are_known() -> None:
     sharp = np.array(found["sharp"])
     assert np.allclose(sharp[:3, :3], visits[0] / 11)
     assert np.allclose(sharp[3:, :3], visits[2] / 11)
+    assert np.allclose(sharp[3:, 3:], visits[3] / 11)
+    far, near = 3 * 2**0.5, 3.0  # To the tile across, or beside.
+    assert np.allclose(found["by step"]["movement"], [far, near] * 5 + [far])
 
 
 def test_who_looks_at_the_centre_does_not_move_and_sees_what_is_there() -> None:

@@ -125,6 +125,7 @@ def test_where_a_glimpse_lies_is_told_of_every_tile_and_place() -> None:
         rows = [code.encode(seen_row(eyes, nothing, place))[:, None] for place in places]
         found = {tuple(code.decode(row)[0].tolist()) for row in rows}
         assert len(found) == len(places)
+        assert all(one[-2:] == (0.0, 1.0) for one in found)  # The action's columns are its own.
 
 
 def test_a_glimpse_beside_numbers_is_kept_as_shares_and_coordinates() -> None:
