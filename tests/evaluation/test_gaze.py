@@ -173,6 +173,7 @@ def test_the_gaze_of_a_run_is_told_and_drawn(
     page = write_report(run.path).read_text()
     assert "Where it looks" in page
     assert "No Jacobians" in page
+    assert "The squares are its present glimpse" in page
     assert "inspect " + str(run.path) + " map states cause" in page
     with pytest.raises(UserError, match="expected gaze"):
         inspect_run(run.path, ("attention",), show_progress=False)
@@ -187,4 +188,6 @@ def test_an_agent_without_attention_has_no_gaze(tmp_path: Path) -> None:
     assert not run.inspection.exists()
     assert set(left_out(RunDirectory(run.path).read_config())) == {"gaze"}
     assert "gaze" in PARTS
-    assert "No gaze" in write_report(run.path).read_text()
+    page = write_report(run.path).read_text()
+    assert "No gaze" in page
+    assert "The squares" not in page
