@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from groundling.evaluation.attention_measures import Array
 from groundling.evaluation.attention_pictures import DARK, heat
 from groundling.evaluation.controls import AGENT, UNTRAINED
 from groundling.evaluation.drawings import NOTE_COLOUR
 from groundling.evaluation.figures import COLOURS, png
+from groundling.evaluation.gaze_measures import Array
 
 SHARP_INK, SCENE_INK, UNTRAINED_INK = "#c1553b", "#3f4757", "#5f6b80"
 

@@ -16,16 +16,8 @@ from groundling.cli import main
 from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.evaluation.controls import AGENT, UNTRAINED
-from groundling.evaluation.gaze import (
-    Bins,
-    GazeSettings,
-    Looks,
-    averaged,
-    collect_gazes,
-    entropy,
-    inspect_gaze,
-    measure,
-)
+from groundling.evaluation.gaze import GazeSettings, collect_gazes, inspect_gaze
+from groundling.evaluation.gaze_measures import Bins, Looks, averaged, entropy, measure
 from groundling.evaluation.inspection import PARTS, inspect_run, left_out
 from groundling.evaluation.report import write_report
 from groundling.training.config import EnvironmentConfig, TrainConfig
