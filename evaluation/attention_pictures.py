@@ -43,13 +43,13 @@ def draw_maps(
             axes.imshow(draw_view(views[at], options, 48))
         grid[0, 0].set_ylabel("in view", **LABEL)
         held = (views[..., WHAT] >= FIRST_SHAPE).mean(0)
-        _heat(grid[0, -1], held, "#5b6472", float(held.max()))
+        heat(grid[0, -1], held, "#5b6472", float(held.max()))
     grid[0, -1].set_title(f"mean of {len(views):,}", fontsize=9)
     for line, (name, one) in zip(grid[-len(maps) :], maps.items(), strict=True):
         line[0].set_ylabel(f"the {name}\nhangs on", **LABEL)
         drawn = [*(one[at] for at in some), one.mean(0)]
         for axes, shares in zip(line, drawn, strict=True):
-            _heat(axes, shares, INKS[name], float(np.max(drawn)))
+            heat(axes, shares, INKS[name], float(np.max(drawn)))
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -66,11 +66,14 @@ def _telling(maps: Mapping[str, Array], views: NDArray[Any]) -> list[int]:
     return list(different.values())[:DRAWN]
 
 
-def _heat(axes: Axes, shares: Array, ink: str, highest: float) -> None:
-    """Cells in shades of one ink, full at `highest`, and shares in per cent if they fit."""
+def heat(axes: Axes, shares: Array, ink: str, highest: float) -> None:
+    """Places in shades of one ink, full at `highest`; lines between them and shares in per cent if
+    they fit."""
     shades = LinearSegmentedColormap.from_list("", ["#f4f5f8", ink])
     axes.imshow(shares, cmap=shades, vmin=0, vmax=max(highest, 1e-12))
     rows, columns = shares.shape
+    if shares.size > 150:
+        return
     for row in range(1, rows):
         axes.axhline(row - 0.5, color="white", linewidth=1.5)
     for column in range(1, columns):

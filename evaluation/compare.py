@@ -137,7 +137,8 @@ def _check_comparable(runs: Sequence[ProbedRun]) -> None:
             if now != then:
                 raise UserError(
                     f"{run.path} was {what} than {first.path}; expected both to be probed with "
-                    "the same settings, in the same world, and not on walks of their own"
+                    "the same settings, in the same world, and not on walks or through glimpses of "
+                    "their own"
                 )
 
 

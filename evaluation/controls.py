@@ -2,7 +2,8 @@
 
 agent                the decoder reads the trained agent's belief
 agent's encoder      what its sensors make of the present observation: no memory
-current observation  the present observation itself, one-hot: eyes without memory or training
+current observation  the present observation itself, one-hot: eyes without memory or training (of
+                     an agent with attention its present glimpse, and where that lies)
 last k observations  the last k of them and the actions between: a memory of fixed length
 untrained agent      the belief of the same network before its first update: what a random
                      recurrent net carries along

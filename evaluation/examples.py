@@ -56,7 +56,8 @@ class Examples:
     rooms: NDArray[np.int64]
     """[S, 2]: seed of the environment and number of the episode. They decide the room."""
     observed: Tensor
-    """[S, k, width]: the last k observations, the latest last (see `ObservationCode`)."""
+    """[S, k, width]: the last k observations as the first agent saw them, the latest last (see
+    `ObservationCode`)."""
     oracle: NDArray[np.int64] | None
     """[N]: what an ideal observer of the sensed cells answers, where that is known; None of rooms
     that nothing is scored on."""
@@ -85,13 +86,14 @@ class Walk:
 
     def name(self, walker: Agent) -> str:
         """A short name of everything that decides the questions."""
-        content = {
+        content: dict[str, Any] = {
             "environment": dataclasses.asdict(dataclasses.replace(self.environment, num_envs=1)),
             "rooms": self.rooms,
             "remembered": self.settings.remembered,
             "packages": package_versions(),
-            "walker": weights_digest(walker) if self._hangs_on(walker) else None,
         }
+        if self._hangs_on(walker):
+            content["leader"] = weights_digest(walker)
         return f"{self.purpose}-{digest(content | self.settings.asked)}"
 
     def _hangs_on(self, walker: Agent) -> bool:
@@ -198,7 +200,11 @@ def _collect(
     interview = Interview(
         cast(QuestionSource, environment.unwrapped),
         readers,
-        ObservationCode(environment.single_observation_space, environment.single_action_space),
+        ObservationCode(
+            environment.single_observation_space,
+            environment.single_action_space,
+            next(iter(agents.values())).attention,
+        ),
         settings,
         seed=seed,
         generator=np.random.default_rng(named_seed(settings.seed, purpose)),
@@ -260,8 +266,8 @@ class Interview:
 
     Args:
         source: of the questions.
-        readers: agents that read the walk, by name.
-        code: how observations are kept.
+        readers: agents that read the walk, by name; what the first one saw is kept.
+        code: how that is kept.
         settings: how often to ask, and how many observations to keep.
         seed: of the first environment.
         generator: of moments and questions.
@@ -281,6 +287,7 @@ class Interview:
     ) -> None:
         self.oracle = source if consults_oracle and isinstance(source, Oracle) else None
         self.source, self.readers, self.code = source, readers, code
+        self.leader = next(iter(readers.values()))
         self.every, self.generator, self.seed = settings.ask_every, generator, seed
         self.last: deque[Tensor] = deque(maxlen=settings.remembered)
         self.asked: list[Questions] = []
@@ -301,7 +308,7 @@ class Interview:
         is_first = row.is_first.cpu()
         begun = is_first.numpy().astype(np.int64)
         self._episode = begun - 1 if self._episode is None else self._episode + begun
-        code = self.code.encode(row).cpu()
+        code = self.code.encode(self.leader.row).cpu()
         if not self.last:
             self.last.extend(torch.zeros_like(code) for _ in range(self.last.maxlen or 0))
         # Nothing of the room before is carried into the next one.

@@ -24,6 +24,7 @@ from groundling.evaluation.conversation import likeliest
 from groundling.evaluation.imagination import HORIZONS, Imagination
 from groundling.evaluation.minds_eye import load_minds_eye
 from groundling.evaluation.probing import load_probe
+from groundling.evaluation.sight import Sight, draw_patch
 from groundling.evaluation.walks import Reader, at_random, by_agent, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
 from groundling.training.environments import Environment, make_environment
@@ -108,7 +109,7 @@ def run_frames(
     """A trained agent in rooms it never met, step by step and without end.
 
     If it was probed, with questions and answers; if its memory can be drawn (see `minds_eye`), with
-    what it sees and the room as it remembers it.
+    what it sees and the room as it remembers it; if it has attention, with where it looks.
 
     Args:
         run_dir: of the run.
@@ -129,6 +130,8 @@ def run_frames(
             interviewer = _Interviewer(source, reader, probe.to(resolve_device(device)), seed)
     imagination = Imagination(reader) if imagine else None
     eye = load_minds_eye(run, agent, config)
+    rooms = config.env.rooms if config.env.is_rooms else None
+    sight = None if agent.attention is None else Sight(agent.attention, rooms)
     choose = by_agent(reader, named_generator(seed, "film", resolve_device(device)))
     tally = _Tally(environment.num_envs)
     rows = walk(
@@ -142,14 +145,19 @@ def run_frames(
         for step, row in enumerate(rows):
             tally.follow(row, rows.absent)
             panels = [_scene(environment, step, tally)]
-            if eye is not None:
+            if sight is not None:
+                panels += _looks(sight, row, reader.row)
+            elif eye is not None:
                 view = draw_view(_view(row), config.env.rooms, _view_tile(config.env.rooms))
+                panels.append(Panel(view, "its view"))
+            if eye is not None:
                 memory = eye.picture(reader.state.belief, tile_of(config.env.rooms))
-                panels += [Panel(view, "its view"), Panel(memory, "its memory")]
+                panels.append(Panel(memory, "its memory"))
             frame = _frame(panels, interviewer.ask(step) if interviewer else None)
             if imagination is not None:
-                imagination.follow(row)
-                frame = _above(frame, _imagined(imagination, _view(row), config.env.rooms))
+                imagination.follow()
+                seen = sight.sharp_cells() if sight and imagination.of_glimpses else _view(row)
+                frame = _above(frame, _imagined(imagination, seen, config.env.rooms))
             yield frame
 
 
@@ -171,6 +179,21 @@ def environment_frames(config: EnvironmentConfig, *, seed: int = 0) -> Iterator[
             yield _frame([_scene(environment, step, tally)], None)
 
 
+def _looks(sight: Sight, row: Rows, seen: Rows) -> list["Panel"]:
+    """Where the agent looks in all that there is to see, and what it gets.
+
+    Args:
+        sight: follows.
+        row: as the environment gave it.
+        seen: the same as the agent saw it.
+    """
+    sight.follow(seen)
+    whole = row.observation[sight.attention.part][0].cpu().numpy()
+    panels = [Panel(sight.looking(whole), "where it looks")]
+    received = sight.received()
+    return panels if received is None else [*panels, Panel(received, "what it gets")]
+
+
 def _view_tile(rooms: RoomsOptions) -> int:
     """Side of a cell of the view, in pixels: that of the room's, unless the view is large."""
     return min(TILE, LARGEST_VIEW // rooms.view_size)
@@ -180,12 +203,12 @@ def _view(row: Rows) -> NDArray[np.uint8]:
     return np.asarray(row.observation["view"][0].cpu().numpy())
 
 
-def _imagined(
-    imagination: Imagination, seen: NDArray[np.uint8], rooms: RoomsOptions
-) -> Image.Image:
-    """A strip: the view, and what was expected of it some steps ago."""
-    tile = max(VIEW_WIDTH // rooms.view_size, 8)
-    side = tile * rooms.view_size
+def _imagined(imagination: Imagination, seen: NDArray[Any], rooms: RoomsOptions) -> Image.Image:
+    """A strip: the view (or a glimpse's finest patch), and what was expected of it some steps
+    ago."""
+    tile = max(VIEW_WIDTH // len(seen), 8)
+    side = tile * len(seen)
+    drawn = draw_patch if imagination.of_glimpses else draw_view
     views = {"sees": seen} | {
         f"{steps} step{'s' if steps > 1 else ''} ago": imagination.expected(steps)
         for steps in HORIZONS
@@ -196,7 +219,7 @@ def _imagined(
         left = MARGIN + index * (side + MARGIN)
         pen.text((left, 8), title, FAINT if index else INK, font)
         if view is not None:
-            strip.paste(Image.fromarray(draw_view(view, rooms, tile)), (left, 30))
+            strip.paste(Image.fromarray(drawn(view, rooms, tile)), (left, 30))
     return strip
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from groundling.agents.agent import Rows
 from groundling.agents.cores import CoreState
 from groundling.agents.generators import named_generator
 from groundling.envs.errors import UserError
@@ -23,7 +24,7 @@ from groundling.envs.rooms.kernels import cells_in_view
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.envs.rooms.world import FIRST_SHAPE, HIDDEN, NEVER, WHAT, World
-from groundling.evaluation.imagination import Imagination
+from groundling.evaluation.imagination import Imagination, fed
 from groundling.evaluation.walks import Reader, by_agent, by_explorer, walk
 from groundling.training.config import EnvironmentConfig
 from groundling.training.environments import make_environment
@@ -42,8 +43,8 @@ class Moment(NamedTuple):
     """[B, cells, C]."""
     core: CoreState
     """[B, core_size] each."""
-    action: torch.Tensor
-    """[B] int64: the one that led here."""
+    row: Rows
+    """[B, …]: as the agent saw it; tells how it came here, and where it looks."""
     seen_at: NDArray[np.int16]
     """[B, H · W]: of the world, after this view."""
     places: NDArray[np.int64]
@@ -77,7 +78,7 @@ def measure_foresight(
         "objects" (cells that hold one), "what", "colour" (accuracy on these)}}}}.
 
     Raises:
-        UserError: the run does not generate views, or its world is not one of our rooms.
+        UserError: the run does not generate whole views, or its world is not one of our rooms.
     """
     run = RunDirectory(run_dir)
     agent, config = load_agent(run_dir, device=device)
@@ -85,6 +86,11 @@ def measure_foresight(
         raise UserError(f"{config.env.id} is not one of our rooms; foresight is measured there")
     reader = Reader(agent, rooms)
     imagination = Imagination(reader)
+    if imagination.of_glimpses:
+        raise UserError(
+            f"{run.path} generates glimpses; foresight is measured of whole views, expected "
+            "--agent.attention none or --agent.prediction.privileged True in training"
+        )
     moments = _walked(reader, config.env, rooms, walker, device, show_progress)
     length = len(moments)
     marginal = _marginal(np.stack([moment.views for moment in moments]))
@@ -122,7 +128,7 @@ def _walked(
     with progress("walking", length, shown=shown) as advance:
         for step, row in zip(range(length), rows, strict=False):
             views = row.observation["view"].flatten(1, 2).long().cpu().numpy()
-            moments.append(_moment(views, reader, row.previous_action, world.world, world.rooms))
+            moments.append(_moment(views, reader, reader.row, world.world, world.rooms))
             advance(step + 1)
     environment.close()
     return moments
@@ -131,14 +137,14 @@ def _walked(
 def _moment(
     views: NDArray[np.int64],
     reader: Reader,
-    action: torch.Tensor,
+    row: Rows,
     world: World,
     options: RoomsOptions,
 ) -> Moment:
     # One more, that is never seen: what lies beyond the grid.
     seen_at = np.pad(world.seen_at.reshape(len(views), -1), ((0, 0), (0, 1)), constant_values=NEVER)
     places = cells_in_view(world, options) % seen_at.shape[1]
-    return Moment(views, reader.state, action, seen_at, places)
+    return Moment(views, reader.state, row, seen_at, places)
 
 
 def _marginal(views: NDArray[np.int64]) -> list[NDArray[np.float64]]:
@@ -188,8 +194,8 @@ def _cells(
 ) -> dict[str, NDArray[Any]]:
     """What happened to each cell of the views k steps after a start, [B · cells] each."""
     here, there = moments[start], moments[start + k]
-    actions = torch.stack([moments[start + i].action for i in range(1, k + 1)])
-    state = imagination.simulator(here.core, actions)[-1]
+    way = [moment.row for moment in moments[start + 1 : start + k + 1]]
+    state = imagination.simulator(here.core, *fed(way))[-1]
     truth = there.views
     kinds = torch.as_tensor(truth[..., WHAT], device=state.device)
     # Likelihoods follow the chain rule through the true kinds; the colour that is scored right or

@@ -11,7 +11,7 @@ from torch import Tensor
 from groundling.agents.agent import Rows
 from groundling.agents.cores import CoreState
 from groundling.agents.sensors import Cells
-from groundling.agents.simcore import CellsDecoder, SimCoreHead
+from groundling.agents.simcore import CellsDecoder, GlimpseDecoder, SimCoreHead
 from groundling.envs.errors import UserError
 from groundling.evaluation.walks import Reader
 
@@ -39,31 +39,45 @@ class Imagination:
         self.reader = reader
         self.simulator = prediction.simulator
         self.decoder = decoder
+        self.of_glimpses = isinstance(decoder, GlimpseDecoder)
+        """Whether it is glimpses that are expected, not whole views."""
         # Of a sensor of the user's own nothing is read: the decoder has embeddings itself.
         self.sensor = cast(Cells, reader.agent.sensors.leaf(view))
-        self.past: deque[tuple[CoreState, Tensor]] = deque(maxlen=max(HORIZONS) + 1)
+        self.past: deque[tuple[CoreState, Rows]] = deque(maxlen=max(HORIZONS) + 1)
 
-    def follow(self, row: Rows) -> None:
+    def follow(self) -> None:
         """Takes in the row [1] that the reader has just read."""
-        if row.is_first.item():
+        if self.reader.row.is_first.item():
             self.past.clear()
-        self.past.append((self.reader.state, row.previous_action))
+        self.past.append((self.reader.state, self.reader.row))
 
     @torch.no_grad()
     def expected(self, steps: int) -> NDArray[np.int64] | None:
         """The likeliest view of the present as imagined `steps` ago (0: now), from then on blind.
 
         Returns:
-            [V, V, C] codes, or None if the episode is not that old.
+            [V, V, C] codes, or None if the episode is not that old. Of glimpses it is the finest
+            patch, [size, size, C].
         """
         if len(self.past) <= steps:
             return None
         belief, _ = self.past[-1 - steps]
         state = belief.hidden
         if steps:
-            # The action that led to a row stands in that row.
-            actions = torch.stack([self.past[i][1] for i in range(-steps, 0)])
-            state = self.simulator(belief, actions)[-1]
+            state = self.simulator(belief, *fed([row for _, row in list(self.past)[-steps:]]))[-1]
         codes = [part.argmax(-1)[0] for part in self.decoder.log_probs(state, self.sensor)]
-        side = int(np.sqrt(self.decoder.cells))
-        return np.asarray(torch.stack(codes, dim=-1).view(side, side, -1).cpu())
+        cells = self.decoder.sharp if isinstance(self.decoder, GlimpseDecoder) else len(codes[0])
+        side = int(np.sqrt(cells))
+        # A glimpse begins with its finest patch.
+        return np.asarray(torch.stack(codes, dim=-1)[:cells].view(side, side, -1).cpu())
+
+
+def fed(rows: list[Rows]) -> tuple[Tensor, Tensor | None]:
+    """What a simulator is fed to arrive at the last of some rows ([N, …]) from the row before the
+    first: actions [K, N, …] and, with attention, locations [K, N, 2].
+
+    The action that led to a row, and the location decided with it, stand in that row.
+    """
+    actions = torch.stack([row.previous_action for row in rows])
+    looked = [row.location for row in rows if row.location is not None]
+    return actions, torch.stack(looked) if looked else None

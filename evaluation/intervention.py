@@ -46,9 +46,16 @@ SAYS = (
     "those of its answers about the room's other things, until it was {sure:.0%} sure of the new "
     "answer. The judge is a second decoder with other initial weights, which had no part in the "
     "change. The control goes as far in a random direction. Other answers are the colours of the "
-    "room's other things, where they were known before. The simulator's expectation is the "
-    "probability of either colour where it expects to see such a thing within {ahead} steps; the "
-    "policy's change is its divergence KL(before, after)."
+    "room's other things, where they were known before. {expectation} The policy's change is its "
+    "divergence KL(before, after)."
+)
+EXPECTATION = (
+    "The simulator's expectation is the probability of either colour where it expects to see such "
+    "a thing within {ahead} steps."
+)
+NO_EXPECTATION = (
+    "What the simulator expects is left out: with attention that hangs on where the agent would "
+    "look."
 )
 
 
@@ -78,7 +85,7 @@ def inspect_cause(
     Returns:
         Numbers are {"unchanged", "towards the answer", "in a random direction": {"decoder" and
         "judge": see `answers_after`; "behaviour": see `behaviour_after`; "expected": the
-        simulator's mean probabilities of the old and the new colour, None without SimCore}},
+        simulator's mean probabilities of the old and the new colour, see `_expected`}},
         "trials", "length" (median, in standard deviations of a belief) and "settings".
 
     Raises:
@@ -103,7 +110,13 @@ def inspect_cause(
     numbers = intervene(agent, decoder, judge, trials, settings)
     return Finding(
         title="What follows when its memory is changed",
-        says=SAYS.format(trials=len(trials.belief), sure=settings.sure, ahead=settings.ahead),
+        says=SAYS.format(
+            trials=len(trials.belief),
+            sure=settings.sure,
+            expectation=(EXPECTATION if agent.attention is None else NO_EXPECTATION).format(
+                ahead=settings.ahead
+            ),
+        ),
         table=_table(numbers),
         pictures={"effects": _effects(numbers)},
         numbers=numbers | {"settings": dataclasses.asdict(settings)},
@@ -195,8 +208,11 @@ def intervene(
 
 
 def _expected(agent: Agent, trials: Trials, belief: Tensor, actions: Tensor) -> list[float] | None:
-    """Mean probabilities of the old and the new colour; None without SimCore."""
+    """Mean probabilities of the old and the new colour; None without SimCore, and with attention:
+    what is expected then depends on where the agent is going to look."""
     if agent.prediction is None or not isinstance(agent.prediction.head, SimCoreHead):
+        return None
+    if agent.attention is not None:
         return None
     means: list[float] = expected_colours(agent, trials, belief, actions).mean(0).tolist()
     return means

@@ -142,7 +142,7 @@ class _Sitting:
         self.settings = settings.in_world(has_explorer=has_explorer(environment))
         self.types, self.num_words = source.question_types, len(source.vocabulary)
         self.code = ObservationCode(
-            environment.single_observation_space, environment.single_action_space
+            environment.single_observation_space, environment.single_action_space, agent.attention
         )
         self.checkpoint = run.checkpoint if frames is None else run.snapshot(frames)
         self.agents: dict[str, Agent] = {AGENT: agent}

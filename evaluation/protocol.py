@@ -100,8 +100,10 @@ def digest(content: Any) -> str:
 
 
 def weights_digest(agent: Agent) -> str:
-    """A short name for an agent: equal for equal weights."""
+    """A short name for an agent: equal for equal weights, and for who looks alike."""
     found = hashlib.sha256()
+    if agent.attention is not None:  # The controls have no weights that tell them apart.
+        found.update(repr(agent.attention.config).encode())
     for name, tensor in sorted(agent.state_dict().items()):
         found.update(name.encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

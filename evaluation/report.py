@@ -23,7 +23,7 @@ from groundling.evaluation.figures import (
 )
 from groundling.evaluation.film import film_run
 from groundling.evaluation.finding import Finding
-from groundling.evaluation.inspection import PARTS, Part, findings_of
+from groundling.evaluation.inspection import PARTS, Part, findings_of, left_out
 from groundling.training.config import to_json
 from groundling.training.metrics import read_rows
 from groundling.training.run import RunDirectory, write_text
@@ -35,7 +35,7 @@ def write_report(
     """Writes `report.html`, `results.json` and each run's film from what the runs hold.
 
     Sections whose data is missing say which command makes it. Several probed runs are compared
-    (see `evaluation.compare`).
+    (see `evaluation.compare`); if they cannot be, the page says why.
 
     Args:
         run_dirs: of one run or more.
@@ -47,8 +47,8 @@ def write_report(
         The page.
 
     Raises:
-        ValueError: a directory is no run, was measured by an earlier version, or was probed so that
-            the runs cannot be compared; or `output` is a directory.
+        ValueError: a directory is no run or was measured by an earlier version; or `output` is a
+            directory.
     """
     if not run_dirs:
         raise UserError("report needs a run; expected groundling report RUN [RUN ...]")
@@ -63,12 +63,18 @@ def write_report(
     }
     gathered = {str(run.path): _gather(run, inside[str(run.path)]) for run in runs}
     probed = all(found["probe"] for found in gathered.values())
-    comparison = compare([run.path for run in runs]) if len(runs) > 1 and probed else None
+    comparison, apart = None, ""
+    if len(runs) > 1 and probed:
+        try:
+            comparison = compare([run.path for run in runs])
+        except UserError as error:  # Agents with attention are each asked about what they sensed.
+            apart = str(error)
     page = _template().render(
         runs=[
             _sections(run, gathered[str(run.path)], inside[str(run.path)], shown) for run in runs
         ],
         comparison=comparison,
+        apart=apart,
         dots=_png(comparison_dots(comparison)) if comparison else None,
         control_task=CONTROL_TASK,
     )
@@ -116,6 +122,7 @@ def _sections(
     """What the page shows of a run: its numbers, and pictures of them."""
     metrics = read_rows(run.metrics)
     probe = found["probe"]
+    left = left_out(run.read_config())
     film = film_run(run.path, run.media / "episode.gif")
     return found | {
         "path": str(run.path),
@@ -124,7 +131,8 @@ def _sections(
         "ages": _steps(probe, "steps_since_seen", "steps since seen"),
         "times": _steps(probe, "time_in_episode", "steps of the episode"),
         "findings": [_illustrated(finding) for finding in inside.values()],
-        "missing": [part for part in shown if part not in inside],
+        "missing": [part for part in shown if part not in inside and part not in left],
+        "left_out": [sentence for part, sentence in left.items() if part in shown],
         "film": _inline(film.read_bytes(), "image/gif"),
         "settings": json.dumps(found["config"], indent=2),
     }

@@ -174,7 +174,9 @@ def foresee(
 def inspect(
     run: tyro.conf.Positional[Path],
     /,
-    parts: tyro.conf.Positional[tuple[Literal["map", "attention", "states", "cause"], ...]] = (),
+    parts: tyro.conf.Positional[
+        tuple[Literal["map", "gaze", "attention", "states", "cause"], ...]
+    ] = (),
     *,
     json: bool = False,
     device: str = "cpu",
@@ -183,21 +185,23 @@ def inspect(
 
     Args:
         run: The run directory.
-        parts: map (the room as it is remembered), attention (what its decisions hang on), states
-            (its memory in two dimensions), cause (what follows when it is changed); all, unless
-            given.
+        parts: map (the room as it is remembered), gaze (where an agent with attention looks),
+            attention (what the decisions of one without hang on), states (its memory in two
+            dimensions), cause (what follows when it is changed); all it can have, unless given.
         json: Print every number as JSON.
         device: Where to compute.
     """
-    from groundling.evaluation.inspection import PARTS, inspect_run
+    from groundling.evaluation.inspection import inspect_run, left_out
     from groundling.training.run import RunDirectory
 
-    found = inspect_run(run, parts or PARTS, device=device)
+    found = inspect_run(run, parts, device=device)
     if json:
         _print_json({part: finding.numbers for part, finding in found.items()})
         return
     for finding in found.values():
         print_table(finding.table[0], finding.table[1:])
+    if not parts:
+        print(*left_out(RunDirectory(run).read_config()).values(), sep="\n")
     print(f"written: {RunDirectory(run).inspection}; `groundling report {run}` shows it")
 
 
@@ -246,7 +250,7 @@ def report(
     runs: tyro.conf.Positional[tuple[Path, ...]],
     /,
     output: Path | None = None,
-    without: tuple[Literal["map", "attention", "states", "cause"], ...] = (),
+    without: tuple[Literal["map", "gaze", "attention", "states", "cause"], ...] = (),
 ) -> None:
     """Write report.html: curves, tables, films, comparisons, every setting.
 

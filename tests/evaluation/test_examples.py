@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 
 from groundling.agents.agent import Rows
+from groundling.agents.config import AgentConfig, GlimpseConfig
 from groundling.agents.cores import CoreState
 from groundling.envs.errors import UserError
 from groundling.envs.questions import NOT_SEEN, Questions
@@ -26,6 +27,7 @@ from groundling.evaluation.examples import (
 from groundling.evaluation.observed import ObservationCode
 from groundling.evaluation.protocol import ProbeSettings
 from groundling.training.config import EnvironmentConfig, TrainConfig
+from groundling.training.environments import make_environment
 from groundling.training.run import make_agent
 from groundling.training.seeds import Purpose
 
@@ -44,7 +46,9 @@ class Clock:
         for self.step in range(steps):
             is_first = torch.full((B,), self.step % EPISODE == 0)
             observation = {"step": torch.full((B,), self.step)}
-            yield Rows(observation, is_first, torch.zeros(B, dtype=torch.int64), torch.zeros(B))
+            action = torch.zeros(B, dtype=torch.int64)
+            self.row = Rows(observation, is_first, action, torch.zeros(B))
+            yield self.row
 
     def ask(self, generator: np.random.Generator) -> Questions:
         world = np.repeat(np.arange(B), 2)  # Two of each environment.
@@ -245,3 +249,39 @@ def test_a_world_of_which_everything_is_known_before_cannot_be_probed() -> None:
             device=CPU,
             shown=False,
         )
+
+
+def attending(seed: int, policy: str = "learned") -> TrainConfig:
+    glimpse = GlimpseConfig(size=1, scales=1, policy=policy)  # type: ignore[arg-type]
+    agent = AgentConfig(core_size=16, attention="foveal", glimpse=glimpse)
+    return dataclasses.replace(CONFIG, seed=seed, agent=agent)
+
+
+def test_of_agents_with_attention_the_first_ones_glimpses_are_kept() -> None:
+    scripted, random = (make_agent(attending(0, policy), CPU) for policy in ("centre", "random"))
+    walk = Walk(CONFIG.env, "probe-test", 64, TINY)
+    centre, away = (
+        collect_examples(agents, walk, device=CPU, shown=False).observed
+        for agents in (
+            {"one": scripted, "other": random},
+            {"other": random, "one": scripted},
+        )
+    )
+    environment = make_environment(CONFIG.env, num_envs=1)
+    parts = len(environment.single_observation_space)  # type: ignore[arg-type]
+    environment.close()
+    # A cell of three channels, the other parts (a number each), a corner, and the action.
+    assert centre.shape[1:] == (2, 3 + (parts - 1) + 2 + 1)
+    corner = centre[:, -1, -3:-1]
+    assert len(corner.unique(dim=0)) == 1
+    assert len(away[:, -1, -3:-1].unique(dim=0)) > 1
+
+
+def test_a_walk_of_who_walks_or_attends_is_another_one_for_everybody_else() -> None:
+    walk = Walk(CONFIG.env, "probe-test", 64, TINY)
+    own = dataclasses.replace(walk, settings=dataclasses.replace(TINY, walker="agent"))
+    plain = [make_agent(dataclasses.replace(CONFIG, seed=seed), CPU) for seed in (0, 1)]
+    assert len({walk.name(agent) for agent in plain}) == 1
+    assert len({own.name(agent) for agent in plain}) == 2
+    looks = [attending(0, "random"), attending(0, "centre"), attending(0), attending(1)]
+    assert len({walk.name(make_agent(config, CPU)) for config in looks}) == 4

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from groundling.agents.config import AgentConfig, PredictionConfig
+from groundling.agents.agent import Rows
+from groundling.agents.config import AgentConfig, GlimpseConfig, PredictionConfig
+from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.evaluation.foresight import KINDS, _moment, measure_foresight
@@ -32,7 +34,7 @@ def test_places_are_where_the_cells_of_a_view_lie() -> None:
     reader = Reader(make_agent(CONFIG, torch.device("cpu")), 16)
     for step in range(12):
         view = observation["view"].reshape(16, 9, 3).astype(np.int64)
-        moment = _moment(view, reader, torch.zeros(16), environment.world, ROOMS)
+        moment = _moment(view, reader, Rows({}, *torch.zeros(3, 16)), environment.world, ROOMS)
         # As in the notes of what was seen there is one cell more: what lies beyond the grid.
         cells = np.pad(environment.world.cells.reshape(16, -1, 3), ((0, 0), (0, 1), (0, 0)))
         truth = np.take_along_axis(cells, moment.places[..., None], axis=1)
@@ -43,22 +45,49 @@ def test_places_are_where_the_cells_of_a_view_lie() -> None:
         observation, *_ = environment.step(np.random.default_rng(step).integers(4, size=16))
 
 
-def test_imagining_no_step_is_reading_the_belief_and_one_step_takes_the_action() -> None:
-    environment = make_environment(CONFIG.env, num_envs=1)
-    reader = Reader(make_agent(CONFIG, torch.device("cpu")), 1)
+def attending(*, privileged: bool) -> TrainConfig:
+    """Through glimpses, of which 4 cells are sharp."""
+    prediction = PredictionConfig(loss="simcore", privileged=privileged)
+    glimpse = GlimpseConfig(size=2, scales=2)
+    agent = AgentConfig(attention="foveal", glimpse=glimpse, prediction=prediction)
+    return dataclasses.replace(CONFIG, agent=agent)
+
+
+@pytest.mark.parametrize(
+    ("config", "cells"),
+    [(CONFIG, 9), (attending(privileged=True), 9), (attending(privileged=False), 4)],
+    ids=["all", "privileged", "glimpse"],
+)
+def test_imagining_no_step_is_reading_the_belief_and_one_step_takes_what_was_decided(
+    config: TrainConfig, cells: int
+) -> None:
+    environment = make_environment(config.env, num_envs=1)
+    reader = Reader(make_agent(config, torch.device("cpu")), 1)
     imagination = Imagination(reader)
     choose = at_random(environment, np.random.default_rng(0))
     for step, row in enumerate(walk(environment, seed=0, choose=choose, readers=(reader,))):
         before = imagination.past[-1][0] if imagination.past else None
-        imagination.follow(row)
+        imagination.follow()
         assert imagination.expected(0) is not None
         assert (imagination.expected(1) is None) == (step == 0)
         if before is not None:
-            state = imagination.simulator(before, row.previous_action.unsqueeze(0))[-1]
+            where = reader.row.location
+            where = None if where is None else where.unsqueeze(0)
+            state = imagination.simulator(before, row.previous_action.unsqueeze(0), where)[-1]
             what = imagination.decoder.log_probs(state, imagination.sensor)[0].argmax(-1)
-            assert np.array_equal(imagination.expected(1)[..., 0].ravel(), what[0].numpy())
+            expected = imagination.expected(1)
+            assert np.array_equal(expected[..., 0].ravel(), what[0, :cells].numpy())
         if step == 5:
             break
+
+
+def test_foresight_is_of_whole_views_whoever_predicts_them(tmp_path: Path) -> None:
+    run = train(attending(privileged=True), tmp_path / "privileged", show_progress=False)
+    results = measure_foresight(run.path, rooms=16, horizons=(2,), show_progress=False)
+    assert sum(scores["share"] for scores in results["horizons"]["2"].values()) == pytest.approx(1)
+    run = train(attending(privileged=False), tmp_path / "glimpses", show_progress=False)
+    with pytest.raises(UserError, match="generates glimpses"):
+        measure_foresight(run.path, rooms=16, show_progress=False)
 
 
 def test_foresight_of_a_short_run(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """An intervention on a memory is judged by who had no part in it, and beside its controls."""
 
+import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -12,6 +14,7 @@ from PIL import Image
 
 from groundling.agents.agent import Agent
 from groundling.agents.probe import Probe
+from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.vocabulary import VOCABULARY
 from groundling.evaluation.cause import Trials, collect_trials
@@ -21,6 +24,7 @@ from groundling.evaluation.intervention import (
     BEFORE,
     TOWARDS,
     CauseSettings,
+    _expected,
     fit_judge,
     inspect_cause,
     intervene,
@@ -172,3 +176,17 @@ def test_other_worlds_are_refused(tmp_path: Path) -> None:
     run = train(config, tmp_path / "run", show_progress=False)
     with pytest.raises(ValueError, match="CartPole-v1 is not one of our rooms"):
         inspect_cause(run.path, FEW, show_progress=False)
+
+
+def test_with_attention_the_simulator_is_left_out(tmp_path: Path) -> None:
+    agent = dataclasses.replace(CONFIG.agent, attention="tile", core_size=16)
+    config = dataclasses.replace(CONFIG, agent=agent)
+    run = train(config, tmp_path / "run", show_progress=False)
+    probe_run(run.path, PROBED, show_progress=False)
+    agent, _ = load_agent(run.path)
+    nobody = torch.zeros(0)
+    assert _expected(agent, nobody, nobody, nobody) is None  # type: ignore[arg-type]
+    with contextlib.suppress(UserError):  # So short a training may have taught it nothing.
+        found = inspect_cause(run.path, FEW, show_progress=False)
+        assert "What the simulator expects is left out" in found.says
+        assert not any("simulator" in line[0] for line in found.table)

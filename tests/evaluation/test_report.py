@@ -195,3 +195,13 @@ def test_any_environment_can_be_filmed(tmp_path: Path) -> None:
     path = film_environment(EnvironmentConfig(rooms=rooms), tmp_path / "walk.gif", steps=12)
     with Image.open(path) as film:
         assert film.width == film.height - 34 == 9 * 40
+
+
+def test_runs_that_cannot_be_compared_are_shown_and_the_page_says_why(
+    run: RunDirectory, probed: dict[str, Any], tmp_path: Path
+) -> None:
+    other = RunDirectory(shutil.copytree(run.path, tmp_path / "other"))
+    other.results().write_text(json.dumps(probed | {"rooms": "others"}))
+    page = write_report(run.path, other.path, output=tmp_path / "page.html").read_text()
+    assert f"Not compared: {other.path} was asked about other rooms" in page
+    assert page.count("What it knows") == 2
