@@ -27,6 +27,7 @@ from groundling.evaluation.figures import png
 from groundling.evaluation.jobs import STOPPED, Command, Job, Runner
 from groundling.evaluation.statistics import clustered_interval, difference
 from groundling.evaluation.summary import markdown_table
+from groundling.training.checkpoint import load_checkpoint
 from groundling.training.presets import LOOKS, NAMERS, preset
 from groundling.training.run import RunDirectory, load_agent, write_bytes, write_text
 
@@ -59,9 +60,7 @@ def plan(family: str, names: Sequence[str], seeds: int, directory: Path, frames:
                 most = max(preset(f"{family}-{other}").frames for other in FAMILIES[family])
                 train += ["--frames", str(frames * config.frames // most)]
             if family == "digits":
-                options = config.env.options | {"fold": seed}
-                train += ["--env.options"]
-                train += [word for pair in options.items() for word in map(str, pair)]
+                train += ["--env.options.fold", str(seed)]
             scored = RunDirectory(run).evaluation / "returns.json"
             commands = (
                 Command(tuple(train), run / ".trained"),
@@ -85,8 +84,7 @@ def gather(jobs: Sequence[Job], file: Path) -> dict[str, Any]:
             continue
         results = json.loads(scored.read_text(encoding="utf-8"))
         agent, _ = load_agent(job.directory)
-        rows = RunDirectory(job.directory).metrics.read_text(encoding="utf-8").splitlines()
-        last = json.loads(rows[-1])
+        last = load_checkpoint(RunDirectory(job.directory).checkpoint)
         entry = {
             "name": job.variant,
             "seed": job.seed,

@@ -17,7 +17,7 @@ from groundling.agents.config import (
     GlimpsePolicy,
     PredictionConfig,
 )
-from groundling.envs.digits.options import DIGITS
+from groundling.envs.digits.options import DIGITS, DigitsOptions
 from groundling.envs.errors import UserError
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.training.config import (
@@ -166,7 +166,12 @@ def digits(
     glimpses = 1 if sensor else 8
     return TrainConfig(
         frames=DIGITS_IMAGES * glimpses,
-        env=EnvironmentConfig(id=DIGITS, num_envs=128, options={"glimpses": glimpses}),
+        # All of the options, so that each has a flag of its own.
+        env=EnvironmentConfig(
+            id=DIGITS,
+            num_envs=128,
+            options=dataclasses.asdict(DigitsOptions(glimpses=glimpses)),
+        ),
         agent=AgentConfig(
             feature_size=256,
             sensor_size=sensor_size,
