@@ -47,8 +47,8 @@ def plan(family: str, names: Sequence[str], seeds: int, directory: Path, frames:
         names: of the family's presets.
         seeds: how many of each; of the digits each has a fold of its own.
         directory: of the study.
-        frames: of training, of each; 0: the preset's. (Those that see whole images take one frame
-            for each image and not one for each glimpse: so many fewer, in proportion.)
+        frames: of training, of each; 0: the preset's. (Where the presets of a family differ, fewer
+            in proportion.)
     """
     jobs = []
     for seed in range(seeds):

@@ -111,14 +111,18 @@ def _fault(batch: np.ndarray[Any, Any], space: gymnasium.Space[Any]) -> str | No
     """What is wrong with a batch of leaves, or None."""
     if fault := leaf_fault(batch.shape[1:], batch.dtype, space):
         return fault
-    if np.issubdtype(batch.dtype, np.floating) and np.isnan(batch).any():
+    low, high = _bounds(space)
+    # The least and the most of the batch first: of a large view that is one quick pass.
+    least, most = batch.min(axis=0), batch.max(axis=0)
+    if np.issubdtype(batch.dtype, np.floating) and np.isnan(least).any():
         return "is NaN"
-    low, high = (np.broadcast_to(bound, batch.shape) for bound in _bounds(space))
+    if (least >= low).all() and (most <= high).all():
+        return None
     outside = (batch < low) | (batch > high)
-    if outside.any():
-        value, least, most = (array[outside][0] for array in (batch, low, high))
-        return f"holds {value}; its space says {least} to {most}"
-    return None
+    value, least, most = (
+        np.broadcast_to(one, batch.shape)[outside][0] for one in (batch, low, high)
+    )
+    return f"holds {value}; its space says {least} to {most}"
 
 
 def _bounds(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
