@@ -34,7 +34,9 @@ from groundling.training.run import RunDirectory, load_agent, write_bytes, write
 FAMILIES = {"digits": tuple(NAMERS), "look": tuple(LOOKS)}
 """Presets FAMILY-NAME of each study."""
 
+LEARNED = ("learned", "foveal", "tile")
 CONTROLS = ("random", "centre", "scan")
+MOST_SEEDS = 1_000
 REDRAWN = 2_000
 """Times that digits are drawn again for an interval."""
 
@@ -227,7 +229,6 @@ def _bars(bars: dict[str, tuple[float, float, float]], label: str) -> bytes:
     return png(figure)
 
 
-LEARNED = ("learned", "foveal", "tile")
 SUMMARIES = {"digits": summarise_digits, "look": summarise_look}
 
 
@@ -250,25 +251,29 @@ class StudyFlags:
     output: Path = Path("docs")
     """Where the numbers, the picture and the table go."""
 
-    def __post_init__(self) -> None:
-        known = FAMILIES[self.family]
-        if unknown := [name for name in self.names if name not in known]:
-            raise UserError(f"--names has {unknown[0]!r}; expected some of {', '.join(known)}")
-        most = FOLDS if self.family == "digits" else 1_000
-        if not 1 <= self.seeds <= most:
-            raise UserError(f"--seeds is {self.seeds}; expected 1 to {most}")
-        for name, least in (("workers", 1), ("frames", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} is {getattr(self, name)}; expected at least {least}")
-
 
 def main() -> None:
     """Runs the study and writes FAMILY.json with its picture and table."""
     try:
-        _study(tyro.cli(StudyFlags, prog="python -m groundling.evaluation.looking"))
+        flags = tyro.cli(StudyFlags, prog="python -m groundling.evaluation.looking")
+        _check(flags)
+        _study(flags)
     except UserError as error:
         print(f"looking: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _check(flags: StudyFlags) -> None:
+    """Raises UserError for flags that cannot be meant."""
+    known = FAMILIES[flags.family]
+    if unknown := [name for name in flags.names if name not in known]:
+        raise UserError(f"--names has {unknown[0]!r}; expected some of {', '.join(known)}")
+    most = FOLDS if flags.family == "digits" else MOST_SEEDS
+    if not 1 <= flags.seeds <= most:
+        raise UserError(f"--seeds is {flags.seeds}; expected 1 to {most}")
+    for name, value, least in (("workers", flags.workers, 1), ("frames", flags.frames, 0)):
+        if value < least:
+            raise UserError(f"--{name} is {value}; expected at least {least}")
 
 
 def _study(flags: StudyFlags) -> None:
