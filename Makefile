@@ -9,7 +9,7 @@ DEMO := runs/demo
 WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check lint types reproduce reproduce-quick reproduce-know perf install clean
+.PHONY: demo test test-all check lint types reproduce reproduce-quick reproduce-know digits look perf install clean
 
 demo: $(INSTALLED)  ## train an agent, question its memory, write a report
 	$(BIN)/groundling train demo --run-dir $(DEMO)
@@ -45,6 +45,12 @@ reproduce-quick: $(INSTALLED)  ## the same with one seed
 
 reproduce-know: $(INSTALLED)  ## the larger world: a night
 	$(BIN)/python -m groundling.evaluation.reproduce --family know --directory runs/know --variants both-weight-1 none --quick --minutes 480 --snapshot-every 2500000 --at 2500000 5000000 10000000 20000000 40000000
+
+digits: $(INSTALLED)  ## learned locations beside controls: three folds of digits, an hour on two cores
+	$(BIN)/python -m groundling.evaluation.looking digits
+
+look: $(INSTALLED)  ## the same in rooms
+	$(BIN)/python -m groundling.evaluation.looking look
 
 perf: $(INSTALLED)  ## side-by-side speed comparisons
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[perf]"
