@@ -124,7 +124,7 @@ def summarise_digits(runs: Sequence[dict[str, Any]]) -> tuple[str, bytes]:
                 name,
                 str(len(group)),
                 f"{100 * error.value:.1f} % [{100 * error.low:.1f}, {100 * error.high:.1f}]",
-                "–" if bits is None else f"{bits:.2f}",
+                "–" if bits is None else f"{round(bits, 2) + 0.0:.2f}",
                 f"{group[0]['weights']:,}",
                 f"{fmean(run['seconds'] for run in group) / 60:.1f}",
             ]
