@@ -142,12 +142,11 @@ class DiscreteActions(Actions):
 
     def log_probs(self, policy: Tensor, actions: Tensor) -> Tensor:
         """See `Actions.log_probs`."""
-        return torch.log_softmax(policy, dim=-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        return log_probs_of_categories(policy, actions)
 
     def entropy(self, policy: Tensor) -> Tensor:
         """See `Actions.entropy`."""
-        log_probs = torch.log_softmax(policy, dim=-1)
-        return -(log_probs.exp() * log_probs).sum(-1)
+        return entropy_of_categories(policy)
 
     def preference(self, policy: Tensor) -> Tensor:
         """See `Actions.preference`."""
@@ -211,16 +210,13 @@ class MultiDiscreteActions(Actions):
 
     def log_probs(self, policy: Tensor, actions: Tensor) -> Tensor:
         """See `Actions.log_probs`; the sum over components."""
-        parts = [
-            torch.log_softmax(part, dim=-1).gather(-1, action.unsqueeze(-1))
-            for part, action in zip(self._parts(policy), actions.unbind(-1), strict=True)
-        ]
-        return torch.cat(parts, -1).sum(-1)
+        parts = zip(self._parts(policy), actions.unbind(-1), strict=True)
+        return torch.stack([log_probs_of_categories(*part) for part in parts], -1).sum(-1)
 
     def entropy(self, policy: Tensor) -> Tensor:
         """See `Actions.entropy`; the sum over components."""
-        logs = [torch.log_softmax(part, dim=-1) for part in self._parts(policy)]
-        return -torch.stack([(log.exp() * log).sum(-1) for log in logs], -1).sum(-1)
+        parts = self._parts(policy)
+        return torch.stack([entropy_of_categories(part) for part in parts], -1).sum(-1)
 
     def preference(self, policy: Tensor) -> Tensor:
         """See `Actions.preference`; the sum over components."""
@@ -356,3 +352,15 @@ def sample_categories(
     )
     chosen = (drawn.unsqueeze(-1) >= reached).sum(-1)
     return chosen, probabilities.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).log()
+
+
+def log_probs_of_categories(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Logarithms of the softmax's probabilities, [...], of categories [...] int64 under logits
+    [..., categories]."""
+    return torch.log_softmax(logits, dim=-1).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+
+
+def entropy_of_categories(logits: Tensor) -> Tensor:
+    """Entropy of the softmax in nats: [..., categories] → [...]."""
+    log_probs = torch.log_softmax(logits, dim=-1)
+    return -(log_probs.exp() * log_probs).sum(-1)

@@ -42,7 +42,8 @@ class Attention(nn.Module):
         config: of the agent.
 
     Raises:
-        UserError: there is no grid or image to be glimpsed, or more than one and none is named.
+        UserError: there is no grid or image to be glimpsed, or more than one and none is named; or
+            a glimpse is larger than anything there is to see.
     """
 
     def __init__(self, space: gymnasium.Space[Any], config: AgentConfig) -> None:
@@ -54,7 +55,15 @@ class Attention(nn.Module):
         height, width, self.channels = self.space.shape
         tile = config.attention == "tile"
         size = self.config.size
-        self.fovea = Fovea(height, width, size, 1 if tile else self.config.scales)
+        scales = 1 if tile else self.config.scales
+        if size * 2 ** (scales - 1) > 2 * max(height, width):
+            # So wide a patch holds all of the view, wherever it lies.
+            name, given = ("size", size) if scales == 1 else ("scales", scales)
+            raise UserError(
+                f"agent.glimpse.{name} is {given}, and the widest patch {size * 2 ** (scales - 1)} "
+                f"places wide; expected at most twice the view ({height} × {width})"
+            )
+        self.fovea = Fovea(height, width, size, scales)
         self.locations: Locations = Tiles(height, width, size) if tile else Points(self.config.std)
         self.keeps_whole = config.prediction.loss != "none" and config.prediction.privileged
         self.policy: nn.Module | None = None

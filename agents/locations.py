@@ -10,7 +10,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from groundling.agents.actions import sample_categories
+from groundling.agents.actions import (
+    entropy_of_categories,
+    log_probs_of_categories,
+    sample_categories,
+)
 
 GRID = 3
 """Rows and columns of the places that the fixed path of a fovea visits."""
@@ -98,12 +102,11 @@ class Tiles(Locations):
 
     def log_probs(self, policy: Tensor, locations: Tensor) -> Tensor:
         """See `Locations.log_probs`."""
-        return torch.log_softmax(policy, -1).gather(-1, locations.unsqueeze(-1)).squeeze(-1)
+        return log_probs_of_categories(policy, locations)
 
     def entropy(self, policy: Tensor) -> Tensor:
         """See `Locations.entropy`."""
-        log_probs = torch.log_softmax(policy, dim=-1)
-        return -(log_probs.exp() * log_probs).sum(-1)
+        return entropy_of_categories(policy)
 
     def uniform(self, batch: int, generator: torch.Generator) -> Tensor:
         """See `Locations.uniform`."""

@@ -239,39 +239,35 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Prediction losses and their ablations by name."""
 
 
-def _variants(
-    family: str, make: Callable[..., TrainConfig]
-) -> dict[str, Callable[[], TrainConfig]]:
-    def variant(settings: dict[str, Any]) -> Callable[[], TrainConfig]:
-        def build() -> TrainConfig:
-            return make(**settings)
-
-        shown = ", ".join(f"{name} {value}" for name, value in settings.items())
-        build.__doc__ = f"{family}: prediction {shown or 'none'}."
-        return build
-
-    def answers() -> TrainConfig:
-        return dataclasses.replace(make(), probe=OnlineProbeConfig(answers_reach_agent=True))
-
-    answers.__doc__ = f"{family}: no prediction; the answers reach the agent (an upper bound)."
-    named = {f"{family}-{name}": variant(settings) for name, settings in VARIANTS.items()}
-    return named | {f"{family}-answers": answers}
-
-
 def _named(
-    family: str, make: Callable[..., TrainConfig], settings: dict[str, dict[str, Any]]
+    family: str,
+    make: Callable[..., TrainConfig],
+    settings: dict[str, dict[str, Any]],
+    about: str = "",
 ) -> dict[str, Callable[[], TrainConfig]]:
-    """Presets FAMILY-NAME, one for each name's settings."""
+    """Presets FAMILY-NAME, one for each name's settings, which are `about` something."""
 
     def preset_of(name: str) -> Callable[[], TrainConfig]:
         def build() -> TrainConfig:
             return make(**settings[name])
 
         shown = ", ".join(f"{key} {value}" for key, value in settings[name].items())
-        build.__doc__ = f"{family}: {shown or name}."
+        build.__doc__ = f"{family}: {about}{shown or name}."
         return build
 
     return {f"{family}-{name}": preset_of(name) for name in settings}
+
+
+def _variants(
+    family: str, make: Callable[..., TrainConfig]
+) -> dict[str, Callable[[], TrainConfig]]:
+    """Presets FAMILY-VARIANT, and the upper bound."""
+
+    def answers() -> TrainConfig:
+        return dataclasses.replace(make(), probe=OnlineProbeConfig(answers_reach_agent=True))
+
+    answers.__doc__ = f"{family}: no prediction; the answers reach the agent (an upper bound)."
+    return _named(family, make, VARIANTS, "prediction ") | {f"{family}-answers": answers}
 
 
 FAMILIES = {

@@ -1,11 +1,9 @@
 """What a user may choose about digits among clutter. Light to import, like the rooms' options."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from groundling.envs.errors import UserError
+from groundling.envs.options import Options, check_choice, check_integer, refuse
 
 DIGITS = "Groundling/ClutteredDigits-v0"
 """The environment's id."""
@@ -20,7 +18,7 @@ LONGEST_EPISODE = 1000
 
 
 @dataclass(frozen=True)
-class DigitsOptions:
+class DigitsOptions(Options):
     """One kind of canvas and the episodes in front of it.
 
     Raises ValueError, in one line that names the field, when there is no such canvas.
@@ -47,38 +45,18 @@ class DigitsOptions:
 
     def __post_init__(self) -> None:
         """Check every field against what a canvas can be."""
-        self._check_integer("canvas", SMALLEST_DIGIT, LARGEST_CANVAS)
-        self._check_integer("digit_size", SMALLEST_DIGIT, self.canvas, ", that of the canvas")
-        self._check_integer("clutter", 0, MOST_CLUTTER)
-        self._check_integer("clutter_size", 1, self.digit_size, ", that of the digit")
-        self._check_integer("glimpses", 1, LONGEST_EPISODE)
-        self._check_integer("fold", 0, FOLDS - 1)
-        if self.split not in get_args(Split):
-            self._refuse("split", f"one of {', '.join(get_args(Split))}")
+        check_integer("canvas", self.canvas, SMALLEST_DIGIT, LARGEST_CANVAS)
+        check_integer(
+            "digit_size", self.digit_size, SMALLEST_DIGIT, self.canvas, ", that of the canvas"
+        )
+        check_integer("clutter", self.clutter, 0, MOST_CLUTTER)
+        check_integer("clutter_size", self.clutter_size, 1, self.digit_size, ", that of the digit")
+        check_integer("glimpses", self.glimpses, 1, LONGEST_EPISODE)
+        check_integer("fold", self.fold, 0, FOLDS - 1)
+        check_choice("split", self.split, get_args(Split))
         for name, other in (("images", "labels"), ("labels", "images")):
-            if not isinstance(getattr(self, name), str):
-                self._refuse(name, "the path of an IDX file")
-            if not getattr(self, name) and getattr(self, other):
-                self._refuse(name, f"an IDX file, too, beside {other}={getattr(self, other)!r}")
-
-    @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
-        """Build options from keyword arguments, as `gymnasium.make` passes them on.
-
-        Raises ValueError for a keyword that is no option, naming the nearest one.
-        """
-        known = [field.name for field in fields(cls)]
-        for name in keywords:
-            if name not in known:
-                nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-                expected = f"one of {', '.join(known)} (did you mean {nearest}?)"
-                raise UserError(f"unknown option {name!r}, expected {expected}")
-        return cls(**keywords)
-
-    def _check_integer(self, name: str, low: int, high: int, why: str = "") -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self._refuse(name, f"an integer from {low} to {high}{why}")
-
-    def _refuse(self, name: str, expected: str) -> None:
-        raise UserError(f"{name}={getattr(self, name)!r}, expected {expected}")
+            value, beside = getattr(self, name), getattr(self, other)
+            if not isinstance(value, str):
+                refuse(name, value, "the path of an IDX file")
+            if not value and beside:
+                refuse(name, value, f"an IDX file, too, beside {other}={beside!r}")

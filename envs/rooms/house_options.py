@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from groundling.envs.errors import UserError
+from groundling.envs.options import check_choice, check_integer, refuse
 from groundling.envs.rooms.options import RoomsOptions
 
 Mode = Literal["cooperative", "competitive"]
@@ -30,20 +30,10 @@ class HouseOptions(RoomsOptions):
         """Check every field against what a house can be."""
         super().__post_init__()
         if self.task != "explore":
-            raise _refusal("task", self.task, "explore: agents of one house have no instructions")
+            refuse("task", self.task, "explore: agents of one house have no instructions")
         if self.stagger:
-            raise _refusal("stagger", True, "False: a house of several agents starts at step 0")
-        if self.mode not in get_args(Mode):
-            raise _refusal("mode", self.mode, f"one of {', '.join(get_args(Mode))}")
-        if not _is_whole(self.agents) or not 1 <= self.agents <= MOST_AGENTS:
-            raise _refusal("agents", self.agents, f"an integer from 1 to {MOST_AGENTS}")
-        if not _is_whole(self.quota) or self.quota < 0:
-            raise _refusal("quota", self.quota, "an integer, 0 for none")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _refusal(name: str, value: object, expected: str) -> UserError:
-    return UserError(f"{name}={value!r}, expected {expected}")
+            refuse("stagger", True, "False: a house of several agents starts at step 0")
+        check_choice("mode", self.mode, get_args(Mode))
+        check_integer("agents", self.agents, 1, MOST_AGENTS)
+        if not isinstance(self.quota, int) or isinstance(self.quota, bool) or self.quota < 0:
+            refuse("quota", self.quota, "an integer, 0 for none")

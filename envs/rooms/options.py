@@ -4,12 +4,11 @@ Light to import: the command line builds its help from these fields, so nothing 
 gymnasium, numba or torch.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, Self, get_args
+from typing import Literal, get_args
 
-from groundling.envs.errors import UserError
+from groundling.envs.options import Options, check_choice, check_integer, refuse
 from groundling.envs.vocabulary import COLOURS, NUMBERS, SHAPES, SIZES
 
 Layout = Literal["single", "l_shape", "two_rooms", "four_rooms", "corridor"]
@@ -30,7 +29,7 @@ CELLS_PER_OBJECT = 3
 
 
 @dataclass(frozen=True)
-class RoomsOptions:
+class RoomsOptions(Options):
     """One kind of room and the episodes in it.
 
     Raises ValueError, in one line that names the field, when a room of this kind cannot be built.
@@ -80,63 +79,47 @@ class RoomsOptions:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("doors", "wall_colours", "relations", "shuffled", "compass", "stagger"):
             if not isinstance(getattr(self, name), bool):
-                _refuse(name, getattr(self, name), "True or False")
+                refuse(name, getattr(self, name), "True or False")
         self._check_house()
         self._check_things()
-        _check_integer("view_size", self.view_size, 3, 2 * max(self.shape) + 1, " for this house")
+        check_integer("view_size", self.view_size, 3, 2 * max(self.shape) + 1, " for this house")
         if self.view_size % 2 == 0:
-            _refuse(
-                "view_size", self.view_size, "an odd number, so that the agent is in the centre"
-            )
+            refuse("view_size", self.view_size, "an odd number, so that the agent is in the centre")
         if type(self.view_pixels) is not int or self.view_pixels != 0:
             rest = ", or 0 for no image"
-            _check_integer("view_pixels", self.view_pixels, FEWEST_PIXELS, MOST_PIXELS, rest)
-        _check_integer("episode_length", self.episode_length, 1, LONGEST_EPISODE)
+            check_integer("view_pixels", self.view_pixels, FEWEST_PIXELS, MOST_PIXELS, rest)
+        check_integer("episode_length", self.episode_length, 1, LONGEST_EPISODE)
         self._check_task()
 
     def _check_house(self) -> None:
-        _check_choice("layout", self.layout, get_args(Layout))
-        _check_integer("corridor_rooms", self.corridor_rooms, 2, LONGEST_CORRIDOR)
+        check_choice("layout", self.layout, get_args(Layout))
+        check_integer("corridor_rooms", self.corridor_rooms, 2, LONGEST_CORRIDOR)
         _check_range("size", self.size, SMALLEST_ROOM, LARGEST_ROOM)
         rows, columns = self.grid_shape
         if rows * columns > LARGEST_GRID:
             expected = f"a house of at most {LARGEST_GRID} cells, walls counted"
-            _refuse("size", self.size, f"{expected} (this {self.layout} has {rows} × {columns})")
+            refuse("size", self.size, f"{expected} (this {self.layout} has {rows} × {columns})")
         if self.doors and not self.doorways:
-            _refuse("doors", self.doors, f"False for layout={self.layout!r}, which has no doorways")
+            refuse("doors", self.doors, f"False for layout={self.layout!r}, which has no doorways")
 
     def _check_things(self) -> None:
         _check_range("objects", self.objects, 1, self.most_objects, f" in {self.cells} cells")
         _check_names("shapes", self.shapes, SHAPES)
         _check_names("colours", self.colours, COLOURS)
-        _check_choice("combinations", self.combinations, get_args(Combinations))
-        _check_integer("sizes", self.sizes, 1, len(SIZES))
+        check_choice("combinations", self.combinations, get_args(Combinations))
+        check_integer("sizes", self.sizes, 1, len(SIZES))
         if self.wall_colours and len(self.colour_names) < SIDES:
-            _refuse("wall_colours", True, f"at least {SIDES} colours, one for each side")
+            refuse("wall_colours", True, f"at least {SIDES} colours, one for each side")
 
     def _check_task(self) -> None:
-        _check_choice("task", self.task, get_args(Task))
+        check_choice("task", self.task, get_args(Task))
         if self.task != "go_to":
             return
         if len(self.shape_names) * len(self.colour_names) * self.sizes < 2:
-            _refuse("task", self.task, "at least two kinds of object, or no instruction tells")
+            refuse("task", self.task, "at least two kinds of object, or no instruction tells")
         if self.episode_length < self.longest_way:
             expected = f"at least {self.longest_way}, so that every object can be reached in time"
-            _refuse("episode_length", self.episode_length, expected)
-
-    @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
-        """Build options from keyword arguments, as `gymnasium.make` passes them on.
-
-        Raises ValueError for a keyword that is no option, naming the nearest one.
-        """
-        known = [field.name for field in fields(cls)]
-        for name in keywords:
-            if name not in known:
-                nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-                expected = f"one of {', '.join(known)} (did you mean {nearest}?)"
-                raise UserError(f"unknown option {name!r}, expected {expected}")
-        return cls(**keywords)
+            refuse("episode_length", self.episode_length, expected)
 
     @property
     def size_range(self) -> tuple[int, int]:
@@ -228,37 +211,23 @@ class RoomsOptions:
         return rows + 2 * MARGIN, columns + 2 * MARGIN
 
 
-def _refuse(name: str, value: object, expected: str) -> None:
-    raise UserError(f"{name}={value!r}, expected {expected}")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        _refuse(name, value, f"one of {', '.join(choices)}")
-
-
-def _check_integer(name: str, value: object, low: int, high: int, where: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        _refuse(name, value, f"an integer from {low} to {high}{where}")
-
-
 def _check_range(name: str, value: object, low: int, high: int, where: str = "") -> None:
     """Check an integer, or a smallest and a largest one."""
     if not isinstance(value, tuple):
-        _check_integer(name, value, low, high, where)
+        check_integer(name, value, low, high, where)
         return
     whole = all(isinstance(end, int) and not isinstance(end, bool) for end in value)
     if len(value) != 2 or not whole or not low <= value[0] <= value[1] <= high:
-        _refuse(name, value, f"two integers from {low} to {high}{where}, the smaller one first")
+        refuse(name, value, f"two integers from {low} to {high}{where}, the smaller one first")
 
 
 def _check_names(name: str, value: object, known: tuple[str, ...]) -> None:
     if not isinstance(value, tuple):
-        _check_integer(name, value, 1, len(known), ", or names")
+        check_integer(name, value, 1, len(known), ", or names")
         return
     for word in value:
         if word not in known:
             nearest = get_close_matches(str(word), known, n=1, cutoff=0.0)[0]
-            _refuse(name, word, f"one of {', '.join(known)} (did you mean {nearest}?)")
+            refuse(name, word, f"one of {', '.join(known)} (did you mean {nearest}?)")
     if not value or len(set(value)) < len(value):
-        _refuse(name, value, "at least one name, none of them twice")
+        refuse(name, value, "at least one name, none of them twice")

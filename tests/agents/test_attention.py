@@ -366,3 +366,18 @@ def test_a_part_that_is_glimpsed_has_no_sensor_of_the_user_s_own():
 def test_a_glimpse_of_nothing_is_said_in_one_line(field, value):
     with pytest.raises(UserError, match=f"agent.glimpse.{field} is {value}"):
         GlimpseConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("attention", "glimpse", "message"),
+    [
+        ("foveal", {"size": 3, "scales": 30}, "agent.glimpse.scales is 30, and the widest patch"),
+        ("foveal", {"size": 500, "scales": 1}, "agent.glimpse.size is 500, and the widest patch"),
+        ("tile", {"size": 500, "scales": 9}, "agent.glimpse.size is 500, and the widest patch 500"),
+    ],
+)
+def test_a_glimpse_larger_than_anything_to_see_is_refused(attention, glimpse, message):
+    with pytest.raises(UserError, match=message):
+        make_agent(attention, **glimpse)
+    height, width, _ = HIGH.shape
+    make_agent(attention, size=2 * max(height, width), scales=1)  # all of it, from anywhere
