@@ -56,12 +56,13 @@ class Attention(nn.Module):
         tile = config.attention == "tile"
         size = self.config.size
         scales = 1 if tile else self.config.scales
-        if size * 2 ** (scales - 1) > 2 * max(height, width):
-            # So wide a patch holds all of the view, wherever it lies.
+        widest, most = size * 2 ** (scales - 1), 4 * max(height, width)
+        if widest > most:
+            # A patch of twice the view already holds all of it, wherever its centre lies.
             name, given = ("size", size) if scales == 1 else ("scales", scales)
             raise UserError(
-                f"agent.glimpse.{name} is {given}, and the widest patch {size * 2 ** (scales - 1)} "
-                f"places wide; expected at most twice the view ({height} × {width})"
+                f"agent.glimpse.{name} is {given}, and the widest patch {widest} places wide; "
+                f"expected at most {most}, for a view of {height} × {width}"
             )
         self.fovea = Fovea(height, width, size, scales)
         self.locations: Locations = Tiles(height, width, size) if tile else Points(self.config.std)

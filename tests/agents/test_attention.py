@@ -379,5 +379,7 @@ def test_a_glimpse_of_nothing_is_said_in_one_line(field, value):
 def test_a_glimpse_larger_than_anything_to_see_is_refused(attention, glimpse, message):
     with pytest.raises(UserError, match=message):
         make_agent(attention, **glimpse)
-    height, width, _ = HIGH.shape
-    make_agent(attention, size=2 * max(height, width), scales=1)  # all of it, from anywhere
+    widest = 4 * max(HIGH.shape[:2])
+    make_agent(attention, size=widest, scales=1)
+    with pytest.raises(UserError, match=rf"expected at most {widest}, for a view of"):
+        make_agent(attention, size=widest + 1, scales=1)
