@@ -9,6 +9,7 @@ What of a view a glimpse holds depends on no weights. It is cut out once, when a
 nothing else of the view goes any further.
 """
 
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundling.agents.config import AgentConfig
-from groundling.agents.layers import rectified
+from groundling.agents.layers import RECTIFIED, linear, rectified
 from groundling.agents.sensors import Cells
 
 OUTSIDE = -1
@@ -58,6 +59,19 @@ class Fovea:
         centre = (coordinates + 1.0) / 2.0 * sides
         reach = coordinates.new_tensor([self.size * 2**k / 2.0 for k in range(self.scales)])
         return (centre.unsqueeze(-2) - reach.unsqueeze(-1) + 0.5).floor().long()
+
+    def middles(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and columns in the middle of the patches' places, those of the k-th scale counted on
+        after those of the finer ones: [..., 2] → twice [..., scales, size] int64. (Where they lie
+        beyond the border: the border's.)"""
+        scale = torch.arange(self.scales, device=coordinates.device).unsqueeze(-1)
+        block = 2**scale
+        steps = torch.arange(self.size, device=coordinates.device) * block + block // 2
+        row, column = (self.corners(coordinates).unsqueeze(-1) + steps.unsqueeze(-2)).unbind(-2)
+        return (
+            row.clamp(0, self.height - 1) + scale * self.height,
+            column.clamp(0, self.width - 1) + scale * self.width,
+        )
 
     def cells(self, grid: Tensor, coordinates: Tensor) -> Tensor:
         """Reads every place, without averaging.
@@ -142,33 +156,89 @@ class CellsGlimpse(Cells):
     def __init__(
         self, space: spaces.Box, fovea: Fovea, config: AgentConfig, instructed: int = 0
     ) -> None:
-        # Never as large as the view, which may be large beyond what a perceptron could read.
+        embedded = space.shape[-1] * config.embedding_size
+        super().__init__(space, config, instructed, Binding(fovea, embedded, config.sensor_size))
         self.places = fovea.scales * fovea.size**2
-        super().__init__(space, config, instructed, self.places)
         self.fovea = fovea
+        self.categories = [cast(nn.Embedding, table).num_embeddings for table in self.embeddings]
+        # Of every number that is read: where the categories of its place and channel begin, and how
+        # much of the place it takes.
+        areas = torch.tensor(fovea.areas).repeat_interleave(fovea.size**2)  # [places]
+        place = torch.arange(self.places).repeat_interleave(areas)  # Side by side: `Fovea`.
+        ends = torch.tensor(self.categories).cumsum(0)
+        begins = place.unsqueeze(-1) * ends[-1] + ends - torch.tensor(self.categories)
+        self.register_buffer("begins", begins, persistent=False)
+        self.register_buffer("weights", 1.0 / areas[place].unsqueeze(-1), persistent=False)
 
-    def averaged(self, codes: Tensor, table: Tensor) -> Tensor:
-        """Rows of a table, [n, D], averaged as the fovea does: [N, read] → [N, places, D]."""
-        averages = []
-        sizes = [self.fovea.size**2 * area for area in self.fovea.areas]
-        for part, area in zip(codes.split(sizes, dim=-1), self.fovea.areas, strict=True):
-            bags = part.reshape(-1, area)
-            share = (bags != OUTSIDE).to(table.dtype) / area
-            summed = F.embedding_bag(
-                bags.clamp(min=0).long(), table, mode="sum", per_sample_weights=share
-            )
-            averages.append(summed.unflatten(0, (len(codes), -1)))
-        return torch.cat(averages, dim=1)
+    def shares(self, cells: Tensor) -> Tensor:
+        """How much of each place each category takes: [..., read, C] → [..., places, categories].
+
+        The categories of all channels, one channel's after another's. What lies beyond the border
+        is of none.
+        """
+        number = self.places * sum(self.categories)
+        inside = cast(Tensor, self.weights) * (cells != OUTSIDE)
+        taken = cast(Tensor, self.begins) + cells.clamp(min=0)
+        empty: Tensor = inside.new_zeros(*cells.shape[:-2], number)
+        empty.scatter_add_(-1, taken.flatten(-2), inside.flatten(-2))
+        return empty.view(*cells.shape[:-2], self.places, -1)
 
     def embed(self, cells: Tensor) -> Tensor:
         """[..., read, C] → [..., scales · size, size, C · embedding_size]."""
-        channels = cells.reshape(-1, *cells.shape[-2:]).unbind(-1)
-        embedded = [
-            self.averaged(channel, cast(Tensor, table.weight))
-            for channel, table in zip(channels, self.embeddings, strict=True)
-        ]
-        joined = torch.cat(embedded, dim=-1)
-        return joined.view(*cells.shape[:-2], -1, self.fovea.size, joined.shape[-1])
+        tables = torch.block_diag(*(cast(nn.Embedding, table).weight for table in self.embeddings))
+        embedded: Tensor = self.shares(cells) @ tables
+        return embedded.view(*cells.shape[:-2], -1, self.fovea.size, embedded.shape[-1])
+
+    def forward(
+        self, cells: Tensor, instruction: Tensor | None = None, location: Tensor | None = None
+    ) -> Tensor:
+        """See `Cells.forward`; cells: [..., read, C] int16."""
+        return cast(Tensor, self.perceptron(self.gated(cells, instruction), location))
+
+
+class Binding(nn.Module):
+    """Binds what each place of a glimpse holds, e, to where in the view it lies: by a product.
+
+    h = relu(Σ over places (W e) ⊙ R[row] ⊙ C[column] + b): a layer over all of the view, its
+    weights in three factors, of which no more is read than the glimpse covers. (What times where:
+    Larochelle and Hinton 2010, a third-order Boltzmann machine of glimpses.) If what and where are
+    only added to each other, the same thing looks different from everywhere.
+
+    Args:
+        fovea: cuts out glimpses.
+        inputs: size of e.
+        size: of h.
+    """
+
+    def __init__(self, fovea: Fovea, inputs: int, size: int) -> None:
+        super().__init__()
+        self.fovea = fovea
+        self.what = linear(inputs, size, gain=RECTIFIED / math.sqrt(fovea.scales) / fovea.size)
+        self.rows = nn.Embedding(fovea.scales * fovea.height, size)
+        self.columns = nn.Embedding(fovea.scales * fovea.width, size)
+        for factor in (self.rows, self.columns):
+            # Of variance 1, and so is the product, which has no heavy tails as that of normals has.
+            nn.init.uniform_(factor.weight, -math.sqrt(3.0), math.sqrt(3.0))
+
+    def forward(self, embedded: Tensor, location: Tensor | None) -> Tensor:
+        """Reads a glimpse.
+
+        Args:
+            embedded: [..., scales · size, size, inputs]; zeros beyond the border.
+            location: [..., 2]: coordinates; None to leave them unsaid, as if all lay in the centre.
+
+        Returns:
+            [..., size of h].
+        """
+        leading, fovea = embedded.shape[:-3], self.fovea
+        if location is None:
+            location = embedded.new_zeros(*leading, 2)
+        row, column = fovea.middles(location.reshape(-1, 2))  # [N, scales, size] each
+        places = embedded.reshape(*row.shape, fovea.size, embedded.shape[-1])
+        what = F.linear(places, self.what.weight)
+        across = (what * self.columns(column).unsqueeze(-3)).sum(-2)
+        bound: Tensor = (across * self.rows(row)).sum((-3, -2)) + self.what.bias
+        return bound.relu().view(*leading, -1)
 
 
 class ImageGlimpse(nn.Module):

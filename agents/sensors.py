@@ -96,7 +96,7 @@ class Cells(nn.Module):
         space: of the leaf.
         config: sizes.
         instructed: size of the instruction's features; 0 if there is none.
-        places: that are read; all cells unless told.
+        perceptron: what reads the embeddings of all cells; one made here unless given.
     """
 
     def __init__(
@@ -104,20 +104,20 @@ class Cells(nn.Module):
         space: spaces.Box,
         config: AgentConfig,
         instructed: int = 0,
-        places: int | None = None,
+        perceptron: nn.Module | None = None,
     ) -> None:
         super().__init__()
         rows, columns, channels = space.shape
-        places = rows * columns if places is None else places
         highest = space.high.reshape(-1, channels).max(axis=0)
         self.embeddings = nn.ModuleList(
             nn.Embedding(int(high) + 1, config.embedding_size) for high in highest
         )
-        self.perceptron = rectified(places * channels * config.embedding_size, config.sensor_size)
+        width = channels * config.embedding_size
+        self.perceptron = perceptron or rectified(rows * columns * width, config.sensor_size)
         self.gate: nn.Linear | None = None
         if instructed:
             # No bias: where nothing is instructed every cell is read as it is.
-            self.gate = nn.Linear(instructed, channels * config.embedding_size, bias=False)
+            self.gate = nn.Linear(instructed, width, bias=False)
             nn.init.normal_(self.gate.weight, std=1 / math.sqrt(instructed))
         self.size = config.sensor_size
 
@@ -128,12 +128,27 @@ class Cells(nn.Module):
             [table(channel) for table, channel in zip(self.embeddings, channels, strict=True)], -1
         )
 
-    def forward(self, cells: Tensor, instruction: Tensor | None = None) -> Tensor:
-        """[..., V, W, C] integers and what is instructed, [..., instructed] → [..., size]."""
+    def gated(self, cells: Tensor, instruction: Tensor | None) -> Tensor:
+        """The embeddings, and of them what an instruction, [..., instructed], selects."""
         embedded = self.embed(cells)
-        if self.gate is not None:
-            embedded = embedded * (1.0 + self.gate(instruction)[..., None, None, :])
-        return cast(Tensor, self.perceptron(embedded.flatten(-3)))
+        if self.gate is None:
+            return embedded
+        return embedded * (1.0 + cast(Tensor, self.gate(instruction))[..., None, None, :])
+
+    def forward(
+        self, cells: Tensor, instruction: Tensor | None = None, location: Tensor | None = None
+    ) -> Tensor:
+        """Reads cells.
+
+        Args:
+            cells: [..., V, W, C] integers.
+            instruction: [..., instructed]: what is instructed, if anything is.
+            location: [..., 2]: where a glimpse of them was taken (`agents.glimpse`).
+
+        Returns:
+            [..., size].
+        """
+        return cast(Tensor, self.perceptron(self.gated(cells, instruction).flatten(-3)))
 
 
 class Image(nn.Module):
@@ -377,8 +392,8 @@ class Sensors(nn.Module):
         features = [
             said[name]
             if name in said
-            else sensor(observation[name], instruction)
-            if isinstance(sensor, Cells) and sensor.gate is not None
+            else sensor(observation[name], instruction, location)
+            if isinstance(sensor, Cells)
             else sensor(observation[name])
             for name, sensor in zip(self.names, self.leaves, strict=True)
         ]

@@ -6,6 +6,7 @@ weigh alike.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import gymnasium
@@ -151,10 +152,7 @@ class GlimpseDecoder(CellsDecoder):
             weights: [kinds], as in `CellsDecoder`.
         """
         assert isinstance(sensor, CellsGlimpse)
-        shares = [
-            sensor.averaged(channel, torch.eye(len(bias), device=state.device))
-            for channel, bias in zip(target.unbind(-1), self.biases, strict=True)
-        ]
+        shares: Sequence[Tensor] = sensor.shares(target).split(sensor.categories, dim=-1)
         nats = state.new_zeros(())
         for share, log_probs in zip(shares, self.log_probs(state, sensor, shares[0]), strict=True):
             nats = nats - (share * log_probs).sum(-1)

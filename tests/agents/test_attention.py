@@ -28,7 +28,7 @@ BOTH = pytest.mark.parametrize("attention", ["tile", "foveal"])
 def make_agent(attention, space=CELLS, *, prediction=(), **glimpse):
     config = AgentConfig(
         core_size=8,
-        feature_size=6,
+        feature_size=16,
         sensor_size=34,
         embedding_size=5,
         attention=attention,

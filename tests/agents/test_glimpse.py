@@ -1,5 +1,6 @@
 """Glimpses against loops over single places: where they lie, what they hold, what never enters."""
 
+import itertools
 import math
 
 import numpy as np
@@ -216,28 +217,86 @@ def test_a_coarse_place_is_the_average_of_its_cells_embeddings_and_zeros_beyond_
                 assert_close(seen[k * size + i, j], expected)
 
 
-def test_a_glimpse_network_is_no_larger_for_a_larger_view():
+def test_a_glimpse_network_grows_with_the_sides_of_the_view_and_not_with_its_area():
     highest = np.zeros((400, 300, 2), np.uint8) + np.array([6, 3], np.uint8)
     space = spaces.Box(0, highest, dtype=np.uint8)
-    shapes = [
+    small, large = (
         {name: weight.shape for name, weight in sensor.state_dict().items()}
-        for sensor in (
-            cells_glimpse(),
-            CellsGlimpse(space, Fovea(400, 300, 2, 3), CONFIG),
+        for sensor in (cells_glimpse(), CellsGlimpse(space, Fovea(400, 300, 2, 3), CONFIG))
+    )
+    assert large.pop("perceptron.rows.weight") == (3 * 400, CONFIG.sensor_size)
+    assert large.pop("perceptron.columns.weight") == (3 * 300, CONFIG.sensor_size)
+    del small["perceptron.rows.weight"], small["perceptron.columns.weight"]
+    assert small == large
+
+
+def read_slowly(sensor, embedded, location):
+    """What a sensor makes of one glimpse: [scales · size, size, D], [2] → [size of features]."""
+    binding, fovea = sensor.perceptron, sensor.fovea
+    total = binding.what.bias.clone()
+    for k in range(fovea.scales):
+        block = 2**k
+        for i, j in itertools.product(range(fovea.size), repeat=2):
+            # The middle of the place, in cells of the view.
+            corner = corner_slowly(fovea, k, location.tolist())
+            row = min(max(corner[0] + i * block + block // 2, 0), fovea.height - 1)
+            column = min(max(corner[1] + j * block + block // 2, 0), fovea.width - 1)
+            what = binding.what.weight @ embedded[k * fovea.size + i, j]
+            where = binding.rows.weight[k * fovea.height + row]
+            where = where * binding.columns.weight[k * fovea.width + column]
+            total += what * where
+    return total.relu()
+
+
+@given(leading, st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_what_a_place_holds_is_multiplied_by_where_it_lies(dims, scales, size, seed):
+    sensor = cells_glimpse(scales, size)
+    grid, coordinates = random_cells(*dims, seed=seed), random_places(*dims, seed=seed)
+    cells = sensor.fovea.cells(grid, coordinates)
+    with torch.no_grad():
+        features = sensor(cells, None, coordinates)
+        assert features.shape == (*dims, CONFIG.sensor_size)
+        embedded = sensor.embed(cells).view(-1, scales * size, size, 2 * CONFIG.embedding_size)
+        flat = features.view(-1, CONFIG.sensor_size), embedded, coordinates.view(-1, 2)
+        for found, what, where in zip(*flat, strict=True):
+            assert_close(found, read_slowly(sensor, what, where), atol=1e-4, rtol=1e-4)
+
+
+def test_a_thing_is_known_by_its_place_in_the_view_wherever_the_glimpse_lies():
+    """The same cell through two overlapping glimpses, in another corner of each, adds the same."""
+    sensor = cells_glimpse(scales=1, size=3)
+    grid = random_cells(1)
+    changed = grid.clone()
+    changed[0, 2, 2, 0] = (grid[0, 2, 2, 0] + 1) % 7
+    sensor.perceptron.what.bias.data += 1e3  # Nothing is cut off by the ReLU.
+    added = []
+    for location in ([[-0.5, -0.4]], [[0.0, 0.2]]):
+        coordinates = torch.tensor(location)
+        before, after = (
+            sensor(sensor.fovea.cells(view, coordinates), None, coordinates)
+            for view in (grid, changed)
         )
-    ]
-    assert shapes[0] == shapes[1]
+        added.append(after - before)
+    assert (added[0] != 0).any()
+    assert_close(added[0], added[1], atol=1e-3, rtol=1e-3)
+
+
+def test_a_glimpse_may_be_read_without_saying_where_it_was_taken():
+    sensor = cells_glimpse()
+    cells = sensor.fovea.cells(random_cells(3), random_places(3))
+    assert_close(sensor(cells), sensor(cells, None, torch.zeros(3, 2)))
 
 
 def test_an_instruction_gates_every_place_of_a_glimpse():
     sensor = cells_glimpse(instructed=4)
-    cells = sensor.fovea.cells(random_cells(3), random_places(3))
+    where = random_places(3)
+    cells = sensor.fovea.cells(random_cells(3), where)
     instruction = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     gated = sensor.embed(cells) * (1.0 + sensor.gate(instruction))[:, None, None, :]
-    assert_close(sensor(cells, instruction), sensor.perceptron(gated.flatten(1)))
-    assert_close(
-        sensor(cells, torch.zeros(3, 4)), sensor.perceptron(sensor.embed(cells).flatten(1))
-    )
+    assert_close(sensor(cells, instruction, where), sensor.perceptron(gated, where))
+    silent = sensor(cells, torch.zeros(3, 4), where)
+    assert_close(silent, sensor.perceptron(sensor.embed(cells), where))
 
 
 def test_an_image_glimpse_is_read_in_full_and_between_0_and_1():

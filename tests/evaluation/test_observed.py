@@ -88,11 +88,7 @@ def test_through_a_glimpse_it_is_what_the_agent_reads_sharp_and_coarse(location)
     found = code.decode(kept[:, None])
     sensor = eyes.make_sensor(AgentConfig(), 0)
     assert isinstance(sensor, CellsGlimpse)
-    parts = [
-        sensor.averaged(row.observation["view"][..., channel], torch.eye(categories))
-        for channel, categories in enumerate((4, 3))
-    ]
-    expected = torch.cat(parts, -1).flatten(1)  # [4, places · categories]
+    expected = sensor.shares(row.observation["view"]).flatten(1)  # [4, places · categories]
     assert torch.equal(found[:, : expected.shape[1]], expected)
     where = found[:, expected.shape[1] : -2]
     assert (where.sum(-1) == 4).all()  # Two corners of row and column.
