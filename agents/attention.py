@@ -77,7 +77,7 @@ class Attention(nn.Module):
     @property
     def numbers(self) -> int:
         """Numbers of a view that enter the glimpse network, before any embedding."""
-        return self.fovea.scales * self.fovea.size**2 * self.channels
+        return self.fovea.places * self.channels
 
     def make_sensor(self, config: AgentConfig, instructed: int) -> CellsGlimpse | ImageGlimpse:
         """What reads the glimpse (for `instructed` see `agents.sensors.Cells`)."""

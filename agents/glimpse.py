@@ -10,6 +10,7 @@ nothing else of the view goes any further.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -49,9 +50,31 @@ class Fovea:
         self.within = torch.cat([_places(size, block) for block in blocks])
 
     @property
+    def places(self) -> int:
+        """Places of a glimpse."""
+        return self.scales * self.size**2
+
+    @property
     def read(self) -> int:
         """Places of the grid that a glimpse reads, overlaps counted twice."""
         return len(self.scale)
+
+    def columns(self, categories: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Columns for what a glimpse of cells holds: of each place the categories of all channels,
+        one channel's after another's.
+
+        Args:
+            categories: how many each channel has.
+
+        Returns:
+            For every number read the column of its category 0, [read, C] int64, and how much of its
+            place it takes, [read, C] float32.
+        """
+        areas = torch.tensor(self.areas).repeat_interleave(self.size**2)  # [places]
+        place = torch.arange(self.places).repeat_interleave(areas).unsqueeze(-1)
+        sizes = torch.tensor(categories)
+        begins = place * sizes.sum() + sizes.cumsum(0) - sizes
+        return begins, (1.0 / areas[place]).expand(begins.shape)
 
     def corners(self, coordinates: Tensor) -> Tensor:
         """Rows and columns of the patches' first places: [..., 2] → [..., scales, 2] int64."""
@@ -158,17 +181,11 @@ class CellsGlimpse(Cells):
     ) -> None:
         embedded = space.shape[-1] * config.embedding_size
         super().__init__(space, config, instructed, Binding(fovea, embedded, config.sensor_size))
-        self.places = fovea.scales * fovea.size**2
         self.fovea = fovea
         self.categories = [cast(nn.Embedding, table).num_embeddings for table in self.embeddings]
-        # Of every number that is read: where the categories of its place and channel begin, and how
-        # much of the place it takes.
-        areas = torch.tensor(fovea.areas).repeat_interleave(fovea.size**2)  # [places]
-        place = torch.arange(self.places).repeat_interleave(areas)  # Side by side: `Fovea`.
-        ends = torch.tensor(self.categories).cumsum(0)
-        begins = place.unsqueeze(-1) * ends[-1] + ends - torch.tensor(self.categories)
+        begins, taken = fovea.columns(self.categories)
         self.register_buffer("begins", begins, persistent=False)
-        self.register_buffer("weights", 1.0 / areas[place].unsqueeze(-1), persistent=False)
+        self.register_buffer("taken", taken, persistent=False)
 
     def shares(self, cells: Tensor) -> Tensor:
         """How much of each place each category takes: [..., read, C] → [..., places, categories].
@@ -176,12 +193,12 @@ class CellsGlimpse(Cells):
         The categories of all channels, one channel's after another's. What lies beyond the border
         is of none.
         """
-        number = self.places * sum(self.categories)
-        inside = cast(Tensor, self.weights) * (cells != OUTSIDE)
-        taken = cast(Tensor, self.begins) + cells.clamp(min=0)
-        empty: Tensor = inside.new_zeros(*cells.shape[:-2], number)
-        empty.scatter_add_(-1, taken.flatten(-2), inside.flatten(-2))
-        return empty.view(*cells.shape[:-2], self.places, -1)
+        leading, number = cells.shape[:-2], sum(self.categories)
+        column = cast(Tensor, self.begins) + cells.clamp(min=0)
+        taken = cast(Tensor, self.taken) * (cells != OUTSIDE)
+        shares: Tensor = taken.new_zeros(*leading, self.fovea.places * number)
+        shares.scatter_add_(-1, column.flatten(-2), taken.flatten(-2))
+        return shares.view(*leading, self.fovea.places, number)
 
     def embed(self, cells: Tensor) -> Tensor:
         """[..., read, C] → [..., scales · size, size, C · embedding_size]."""

@@ -139,7 +139,7 @@ class GlimpseDecoder(CellsDecoder):
 
     def __init__(self, sensor: CellsGlimpse, config: AgentConfig) -> None:
         channels = len(sensor.embeddings)
-        super().__init__(sensor, (sensor.places, 1, channels), config)
+        super().__init__(sensor, (sensor.fovea.places, 1, channels), config)
         self.sharp = sensor.fovea.size**2
 
     def forward(self, state: Tensor, target: Tensor, sensor: Cells, weights: Tensor) -> Tensor:

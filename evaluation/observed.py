@@ -63,7 +63,9 @@ class ObservationCode:
         if not is_cells(space):
             return None
         highest = np.reshape(self.attention.space.high, (-1, self.attention.channels)).max(0)
-        return _averaged(self.attention.fovea, [int(high) + 1 for high in highest])
+        sizes, fovea = [int(high) + 1 for high in highest], self.attention.fovea
+        begins, taken = (part.flatten().tolist() for part in fovea.columns(sizes))
+        return _Columns(begins, taken, fovea.places * sum(sizes))
 
     def encode(self, row: Rows) -> Tensor:
         """[B, width] uint8 or float16 of a row [B, …], as the agent sees it (`Reader.row`)."""
@@ -130,21 +132,6 @@ def _one_hot(sizes: Sequence[int] | None) -> _Columns | None:
         return None
     ends = np.cumsum(sizes, dtype=np.int64)
     return _Columns((ends - sizes).tolist(), [1.0] * len(sizes), int(sum(sizes)))
-
-
-def _averaged(fovea: Fovea, sizes: Sequence[int]) -> _Columns:
-    """Of a glimpse of cells: every cell adds its share to the place that it is averaged into.
-
-    Args:
-        fovea: cuts it out.
-        sizes: how many categories each channel has.
-    """
-    areas = np.repeat(fovea.areas, fovea.size**2)  # [places]
-    place = np.repeat(np.arange(len(areas)), areas)  # [read]: cells of one place lie side by side.
-    channel = np.cumsum(sizes, dtype=np.int64) - sizes
-    begins = place[:, None] * sum(sizes) + channel
-    weights = np.repeat(1.0 / areas[place], len(sizes))
-    return _Columns(begins.ravel().tolist(), weights.tolist(), len(areas) * sum(sizes))
 
 
 def _joined(parts: Sequence[_Columns]) -> _Columns:
