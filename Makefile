@@ -41,10 +41,10 @@ reproduce: $(INSTALLED)  ## the study behind the README's table: hours; goes on 
 	$(BIN)/python -m groundling.evaluation.reproduce --minutes 12
 
 reproduce-quick: $(INSTALLED)  ## the same with one seed
-	$(BIN)/python -m groundling.evaluation.reproduce --quick --minutes 12 --directory runs/know-small-quick --output runs/know-small-quick
+	$(BIN)/python -m groundling.evaluation.reproduce --seeds 1 --minutes 12 --directory runs/know-small-quick --output runs/know-small-quick
 
 reproduce-know: $(INSTALLED)  ## the larger world: a night
-	$(BIN)/python -m groundling.evaluation.reproduce --family know --directory runs/know --variants both-weight-1 none --quick --minutes 480 --snapshot-every 2500000 --at 2500000 5000000 10000000 20000000 40000000
+	$(BIN)/python -m groundling.evaluation.reproduce --family know --directory runs/know --variants both-weight-1 none --seeds 1 --minutes 480 --snapshot-every 2500000 --at 2500000 5000000 10000000 20000000 40000000
 
 digits: $(INSTALLED)  ## learned locations beside controls: three folds of digits, an hour on two cores
 	$(BIN)/python -m groundling.evaluation.looking digits

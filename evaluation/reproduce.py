@@ -1,6 +1,6 @@
 """The study behind the README's table: many runs, one per core, each trained, evaluated and probed.
 
-    python -m groundling.evaluation.reproduce [--quick] [--directory runs/know-small]
+    python -m groundling.evaluation.reproduce [--seeds N] [--directory runs/know-small]
 
 Everything is a `groundling` command in a process of its own, pinned to a core. What has its result
 is skipped and a run that was interrupted resumes, so the same command goes on after anything. What
@@ -191,8 +191,8 @@ class StudyFlags:
     """Where the runs live."""
     family: str = "know-small"
     """Presets FAMILY-VARIANT are run."""
-    quick: bool = False
-    """One seed of each variant."""
+    seeds: int = max(FULL.values())
+    """Most seeds of each variant."""
     variants: tuple[str, ...] = tuple(FULL)
     """Which variants."""
     budget: Annotated[Budget, tyro.conf.arg(name="")] = field(default_factory=Budget)
@@ -220,8 +220,9 @@ class StudyFlags:
             and (late := max(self.at, default=0)) > self.budget.frames
         ):
             raise UserError(f"--at has {late}; expected at most --frames, {self.budget.frames:,}")
-        if self.workers < 1:
-            raise UserError(f"--workers is {self.workers}; expected at least 1")
+        for flag, number in (("--seeds", self.seeds), ("--workers", self.workers)):
+            if number < 1:
+                raise UserError(f"{flag} is {number}; expected at least 1")
 
 
 def main() -> None:
@@ -235,7 +236,7 @@ def main() -> None:
 
 def _study(flags: StudyFlags) -> None:
     _begin(flags)
-    seeds = {name: 1 if flags.quick else FULL[name] for name in flags.variants}
+    seeds = {name: min(flags.seeds, FULL[name]) for name in flags.variants}
     jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget, at=flags.at)
     runner = Runner(jobs, workers=flags.workers)
     finished = runner.run()

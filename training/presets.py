@@ -117,12 +117,12 @@ def know_small_foveal(**prediction: Any) -> TrainConfig:
     """The room of know-small with a 7 × 7 view, of which the agent takes one glimpse per step."""
     config = know_small(**prediction)
     rooms = dataclasses.replace(config.env.rooms, view_size=7)
+    glimpse = GlimpseConfig(size=3, scales=2, std=0.2)
     return dataclasses.replace(
         config,
         env=dataclasses.replace(config.env, rooms=rooms),
-        agent=dataclasses.replace(
-            config.agent, attention="foveal", glimpse=GlimpseConfig(size=3, scales=2)
-        ),
+        agent=dataclasses.replace(config.agent, attention="foveal", glimpse=glimpse),
+        learner=dataclasses.replace(config.learner, lambda_=0.8),
     )
 
 

@@ -138,6 +138,7 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
         (["--family", "knw"], "--family has 'knw'; expected some of know-small"),
         (["--variants", "simcor"], "--variants has 'simcor'; expected some of simcore"),
         (["--workers", "0"], "--workers is 0; expected at least 1"),
+        (["--seeds", "0"], "--seeds is 0; expected at least 1"),
         (["--minutes", "0"], "--minutes is 0.0; expected a positive number"),
         (["--at", "0"], "--at has 0; expected multiples of"),
         (["--snapshot-every", "0"], "--snapshot-every is 0; expected a positive number"),
