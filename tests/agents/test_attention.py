@@ -222,6 +222,19 @@ def make_config(attention, **glimpse):
     )
 
 
+def test_what_cells_hold_is_bound_to_where_they_lie_inside_of_an_agent():
+    """Even if where it looked were said in no other way."""
+    agent = make_agent("foveal")
+    with torch.no_grad():
+        for weight in agent.sensors.where.parameters():
+            weight.zero_()
+    place, other = torch.tensor([[[0.2, -0.3]]]), torch.tensor([[[-0.4, 0.6]]])
+    seen = agent.see(random_rows(CELLS, 1, 1), place).observation
+    features = [agent.sensors(seen, where) for where in (place, other, None)]
+    assert not torch.equal(features[0], features[1])
+    assert not torch.equal(features[0], features[2])
+
+
 def test_a_whole_view_is_kept_only_for_the_loss_that_is_privileged_to_predict_it():
     row = random_rows(CELLS, 1, 2)
     for prediction, kept in (

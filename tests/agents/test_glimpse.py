@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from groundling.agents.config import AgentConfig
-from groundling.agents.glimpse import OUTSIDE, CellsGlimpse, Fovea, ImageGlimpse
+from groundling.agents.glimpse import OUTSIDE, Binding, CellsGlimpse, Fovea, ImageGlimpse
 from groundling.agents.locations import Tiles
 
 CONFIG = AgentConfig(core_size=8, feature_size=6, sensor_size=7, embedding_size=5)
@@ -286,6 +286,16 @@ def test_a_glimpse_may_be_read_without_saying_where_it_was_taken():
     sensor = cells_glimpse()
     cells = sensor.fovea.cells(random_cells(3), random_places(3))
     assert_close(sensor(cells), sensor(cells, None, torch.zeros(3, 2)))
+
+
+def test_what_is_bound_is_as_large_as_what_it_was_made_of():
+    torch.manual_seed(0)
+    fovea = Fovea(9, 9, 3, 2)
+    binding = Binding(fovea, inputs=16, size=2_000)
+    embedded = torch.randn(200, 6, 3, 16)
+    with torch.no_grad():
+        bound = binding(embedded, random_places(200))
+    assert bound.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.05)
 
 
 def test_an_instruction_gates_every_place_of_a_glimpse():
