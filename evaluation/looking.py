@@ -25,7 +25,7 @@ from groundling.envs.digits.options import FOLDS
 from groundling.envs.errors import UserError
 from groundling.evaluation.figures import png
 from groundling.evaluation.jobs import STOPPED, Command, Job, Runner
-from groundling.evaluation.statistics import clustered_interval, difference
+from groundling.evaluation.statistics import Interval, clustered_interval, difference, mean_interval
 from groundling.evaluation.summary import markdown_table
 from groundling.training.checkpoint import load_checkpoint
 from groundling.training.presets import LOOKS, NAMERS, preset
@@ -186,23 +186,32 @@ def summarise_look(runs: Sequence[dict[str, Any]]) -> tuple[str, bytes]:
     """
     groups = {name: [run["return"] for run in group] for name, group in _by_name(runs).items()}
     about = {run["name"]: run for run in runs}
-    rows = []
+    rows, earned = [], {}
     for name, returns in groups.items():
         numbers = about[name]["numbers"]
         share = "all" if numbers is None else str(numbers)
+        mean = earned[name] = _mean(returns)
         against = "–"
         if name != "foveal" and min(len(returns), len(groups.get("foveal", ()))) > 1:
             found = difference(groups["foveal"], returns)
             against = f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+        spread = f" [{mean.low:.2f}, {mean.high:.2f}]" if len(returns) > 1 else ""
         seen = f"{about[name]['frames'] / 1e6:.1f}"
         minutes = f"{about[name]['seconds'] / 60:.1f}"
         rows.append(
-            [name, str(len(returns)), share, f"{fmean(returns):.2f}", against, seen, minutes]
+            [name, str(len(returns)), share, f"{mean.value:.2f}{spread}", against, seen, minutes]
         )
     header = ["looks", "seeds", "numbers of the view", "return", "foveal minus this"]
     text = markdown_table([*header, "M frames", "minutes"], rows)
-    bars = {name: (fmean(one), min(one), max(one)) for name, one in groups.items()}
-    return text, _bars(bars, "return")
+    if {"full", "foveal", "centre"} <= groups.keys():
+        full, foveal, centre = (earned[name].value for name in ("full", "foveal", "centre"))
+        text += f"\n\nfoveal / full = {foveal / full:.2f}, full / centre = {full / centre:.2f}"
+    return text, _bars({name: tuple(mean) for name, mean in earned.items()}, "return")
+
+
+def _mean(returns: Sequence[float]) -> Interval:
+    """Over seeds; of a single one there is no interval."""
+    return mean_interval(returns) if len(returns) > 1 else Interval(*3 * returns)
 
 
 def _by_name(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -76,6 +76,24 @@ def difference(one: ArrayLike, other: ArrayLike, level: float = 0.95) -> Differe
     )
 
 
+def mean_interval(scores: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean over seeds with Student's t-interval.
+
+    Args:
+        scores: one for each seed, two at least.
+        level: see `difference`.
+
+    Raises:
+        UserError: as `difference`.
+    """
+    values = _seeds(scores)
+    _check_level(level)
+    reach = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
+    return Interval(
+        float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+    )
+
+
 def permutation_p(one: ArrayLike, other: ArrayLike) -> float:
     """Share of the relabellings of seeds whose means differ as much as those found, or more.
 

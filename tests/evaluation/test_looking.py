@@ -128,10 +128,14 @@ def test_returns_are_held_against_the_foveal_agents() -> None:
         for name, mean in (("full", 5.0), ("foveal", 4.8), ("random", 2.0))
     ]
     text, picture = summarise_look(runs)
-    assert "| full | 3 | all | 5.10 | -0.20 [" in text
-    assert "| random | 3 | 54 | 2.10 | +2.80 [" in text
-    assert "| foveal | 3 | 54 | 4.90 | – |" in text
+    assert "| full | 3 | all | 5.10 [4.85, 5.35] | -0.20 [" in text
+    assert "| random | 3 | 54 | 2.10 [1.85, 2.35] | +2.80 [" in text
+    assert "| foveal | 3 | 54 | 4.90 [4.65, 5.15] | – |" in text
+    assert "foveal / full" not in text  # Without the centre there is nothing to set it against.
     assert picture.startswith(PNG)
+    text, _ = summarise_look([*runs[:2], looked("centre", 0, 2.5)])
+    assert "| full | 1 | all | 5.00 | – |" in text
+    assert text.endswith("\n\nfoveal / full = 0.96, full / centre = 2.00")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from groundling.evaluation.statistics import (
     clustered_interval,
     difference,
     interquartile_mean,
+    mean_interval,
     permutation_p,
     probability_of_improvement,
     proportion_interval,
@@ -285,6 +286,17 @@ def test_of_several_intervals_each_is_wider() -> None:
         bonferroni(0.95, 0)
     with pytest.raises(UserError, match="level is 1"):
         bonferroni(1, 2)
+
+
+def test_a_mean_over_seeds_has_scipy_s_t_interval() -> None:
+    scores = [5.1, 4.7, 5.6]
+    expected = stats.ttest_1samp(scores, 0.0).confidence_interval(0.9)
+    found = mean_interval(scores, level=0.9)
+    assert found == pytest.approx((np.mean(scores), expected.low, expected.high))
+    with pytest.raises(UserError, match="two of them at least"):
+        mean_interval([1.0])
+    with pytest.raises(UserError, match="level is 1"):
+        mean_interval(scores, level=1.0)
 
 
 def test_a_share_has_wilson_s_interval() -> None:
