@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -206,12 +206,13 @@ def summarise_look(runs: Sequence[dict[str, Any]]) -> tuple[str, bytes]:
     if {"full", "foveal", "centre"} <= groups.keys():
         full, foveal, centre = (earned[name].value for name in ("full", "foveal", "centre"))
         text += f"\n\nfoveal / full = {foveal / full:.2f}, full / centre = {full / centre:.2f}"
-    return text, _bars({name: tuple(mean) for name, mean in earned.items()}, "return")
+    return text, _bars(earned, "return")
 
 
 def _mean(returns: Sequence[float]) -> Interval:
     """Over seeds; of a single one there is no interval."""
-    return mean_interval(returns) if len(returns) > 1 else Interval(*3 * returns)
+    only = returns[0]
+    return mean_interval(returns) if len(returns) > 1 else Interval(only, only, only)
 
 
 def _by_name(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -221,7 +222,7 @@ def _by_name(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def _bars(bars: dict[str, tuple[float, float, float]], label: str) -> bytes:
+def _bars(bars: Mapping[str, tuple[float, float, float]], label: str) -> bytes:
     """A bar for each name: a value, and from where to where it reaches."""
     figure = Figure(figsize=(7.2, 0.42 * len(bars) + 0.9), dpi=144, layout="constrained")
     axes = figure.subplots()
