@@ -25,8 +25,6 @@ class Locations(ABC):
 
     outputs: int
     """Numbers the location policy gives for each row."""
-    has_entropy: bool
-    """Whether one policy may have more of it than another."""
     path: Tensor
     """[n, *location shape]: the fixed path, which begins at the centre and begins anew after it."""
 
@@ -52,8 +50,9 @@ class Locations(ABC):
         """log π(l), [...]; of a fovea a density."""
 
     @abstractmethod
-    def entropy(self, policy: Tensor) -> Tensor | None:
-        """In nats, [...]; None unless `has_entropy`."""
+    def entropy(self, policy: Tensor) -> Tensor:
+        """Relative to looking anywhere (at all tiles alike; for a fovea, normally distributed
+        around the centre), in nats up to a constant, [...]."""
 
     @abstractmethod
     def uniform(self, batch: int, generator: torch.Generator) -> Tensor:
@@ -74,8 +73,6 @@ class Tiles(Locations):
         width: of the view.
         size: of a tile; those at the lower and right border may reach beyond it.
     """
-
-    has_entropy = True
 
     def __init__(self, height: int, width: int, size: int) -> None:
         self.rows, self.columns = -(-height // size), -(-width // size)
@@ -124,7 +121,6 @@ class Points(Locations):
     """
 
     outputs = 2
-    has_entropy = False
 
     def __init__(self, std: float) -> None:
         self.std = std
@@ -152,8 +148,13 @@ class Points(Locations):
         constant = math.log(self.std) + 0.5 * math.log(2.0 * math.pi)
         return (-0.5 * error.square() - constant).sum(-1)
 
-    def entropy(self, policy: Tensor) -> None:
-        """None: the width is fixed."""
+    def entropy(self, policy: Tensor) -> Tensor:
+        """See `Locations.entropy`: minus the divergence from a standard normal.
+
+        For as long as nothing is earned by looking, the gradient of REINFORCE is noise, which Adam
+        makes as large as any other: it carried the Gaussian into a corner, there to stay.
+        """
+        return -torch.tanh(policy).square().sum(-1) / 2.0
 
     def uniform(self, batch: int, generator: torch.Generator) -> Tensor:
         """See `Locations.uniform`."""

@@ -103,7 +103,8 @@ class LearnerConfig:
     location_weight: float = 1.0
     """Weight of the policy gradient of locations (with attention)."""
     location_entropy_weight: float = 0.01
-    """Weight of the entropy bonus of locations (tiles; a fovea's spread is fixed)."""
+    """Weight of the entropy bonus of locations; of a fovea, whose spread is fixed, it pulls towards
+    the centre of the view."""
     label_weight: float = 0.0
     """Weight of the cross-entropy of actions that end an episode, where the environment tells which
     was the right one (`info["label"]`)."""

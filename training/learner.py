@@ -31,7 +31,8 @@ class _Look(NamedTuple):
     """log π(l_t)."""
     log_rhos: Tensor
     """log π(l_t) - log μ(l_t); 0 where nothing hangs on l_t."""
-    entropy: Tensor | None
+    entropy: Tensor
+    """See `agents.locations.Locations.entropy`."""
     counted: Tensor
     """bool: something hangs on l_t."""
 
@@ -69,7 +70,7 @@ class Learner:
         }
         if agent.attention is not None and agent.attention.policy is not None:
             self.weights["location"] = config.location_weight
-            if agent.attention.locations.has_entropy:
+            if config.location_entropy_weight:
                 self.weights["location_entropy"] = config.location_entropy_weight
         if config.label_weight:
             self.weights["label"] = config.label_weight
@@ -161,7 +162,7 @@ class Learner:
         if look is not None:
             reinforced = policy_gradient_loss(look.log_probs, targets.advantages)
             losses["location"] = mean_where(reinforced, look.counted)
-            if look.entropy is not None:
+            if "location_entropy" in self.weights:
                 bonus = negative_entropy_loss(look.entropy)
                 losses["location_entropy"] = mean_where(bonus, look.counted)
         if unroll.label is not None:

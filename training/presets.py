@@ -127,14 +127,14 @@ def know_small_foveal(**prediction: Any) -> TrainConfig:
 
 
 def look(attention: Attention, pixels: int = 0, **glimpse: Any) -> TrainConfig:
-    """A 7 × 7 room with 4 objects and a 15 × 15 view: where to look decides what is found."""
+    """A 7 × 7 room with 6 objects and a 15 × 15 view: where to look decides what is found."""
     # Of 225 cells a glimpse of two scales takes in 32 numbers for each channel; of an image of
     # 4 × 4 pixels a cell, patches of as many cells.
     size = 4 * max(pixels, 1)
     return TrainConfig(
-        frames=2_000_000,
+        frames=1_500_000,
         env=EnvironmentConfig(
-            rooms=RoomsOptions(size=7, objects=4, view_size=15, view_pixels=pixels)
+            rooms=RoomsOptions(size=7, objects=6, view_size=15, view_pixels=pixels)
         ),
         agent=AgentConfig(
             core_size=128,
@@ -143,7 +143,7 @@ def look(attention: Attention, pixels: int = 0, **glimpse: Any) -> TrainConfig:
             attention=attention,
             glimpse=GlimpseConfig(**{"size": size, "scales": 2, "std": 0.2} | glimpse),
         ),
-        learner=LearnerConfig(lambda_=0.8),
+        learner=LearnerConfig(entropy_weight=0.02, lambda_=0.8),
         probe=OnlineProbeConfig(online=False),
     )
 
@@ -193,6 +193,7 @@ def digits(
             # The paper's hybrid loss: the name learns by its label, the location by the reward.
             policy_weight=0.0,
             entropy_weight=0.0,
+            location_entropy_weight=0.0,
             label_weight=1.0,
         ),
         probe=OnlineProbeConfig(online=False),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
 from torch.testing import assert_close
 
 from groundling.agents.locations import Points, Tiles
@@ -30,7 +30,6 @@ def test_tiles_are_scored_as_by_a_categorical_distribution():
     expected = Categorical(logits=policy)
     assert tiles.outputs == 12
     assert_close(tiles.log_probs(policy, locations), expected.log_prob(locations))
-    assert tiles.has_entropy
     assert_close(tiles.entropy(policy), expected.entropy())
 
 
@@ -41,8 +40,15 @@ def test_points_are_scored_as_by_a_gaussian_around_the_squashed_outputs():
     assert (locations.abs() > 1.0).any()
     expected = Independent(Normal(torch.tanh(policy), STD), 1)
     assert_close(points.log_probs(policy, locations), expected.log_prob(locations))
-    assert not points.has_entropy
-    assert points.entropy(policy) is None
+
+
+def test_the_entropy_of_points_is_relative_to_a_standard_normal_around_the_centre():
+    points = Points(STD)
+    policy = policies(2, 4, 3)
+    prior = Independent(Normal(torch.zeros(4, 3, 2), 1.0), 1)
+    divergence = kl_divergence(Independent(Normal(torch.tanh(policy), STD), 1), prior)
+    centred = kl_divergence(Independent(Normal(torch.zeros(4, 3, 2), STD), 1), prior)
+    assert_close(points.entropy(policy), centred - divergence)
 
 
 def test_tiles_are_drawn_as_often_as_the_policy_says():

@@ -203,7 +203,7 @@ def test_locations_are_taught_by_their_own_loss_alone_and_it_teaches_nothing_els
     training.learner.step(training.actor.collect(5, ask=True))
     own = {f"attention.{name}" for name, _ in training.learner.agent.attention.named_parameters()}
     assert len(own) == 4
-    of_locations = {"location"} | ({"location_entropy"} if attention == "tile" else set())
+    of_locations = {"location", "location_entropy"}
     others = {"policy", "baseline", "entropy", "present", "future", "answers"}
     others |= {"a_loss_of_the_user_s_own"}
     assert losses.gradients.keys() == of_locations | others
@@ -226,16 +226,19 @@ def test_a_label_does_not_teach_where_to_look_either(monkeypatch, attention):
     assert {"policy.1.weight", "core.from_hidden.weight"} <= losses.reached("label")
 
 
-def gradient_of_one_update(**learner):
-    config = cued_config("tile", learner={"max_gradient_norm": 1e9} | learner)
+def gradient_of_one_update(attention, **learner):
+    config = cued_config(attention, learner={"max_gradient_norm": 1e9} | learner)
     training = Training(config, CPU)
     update(training)
     return {name: weight.grad for name, weight in training.learner.agent.named_parameters()}
 
 
-def test_locations_have_weights_of_their_own():
+@BOTH
+def test_locations_have_weights_of_their_own(attention):
     def gradient(location, entropy):
-        return gradient_of_one_update(location_weight=location, location_entropy_weight=entropy)
+        return gradient_of_one_update(
+            attention, location_weight=location, location_entropy_weight=entropy
+        )
 
     reward, entropy, both = gradient(1.0, 0.0), gradient(0.0, 1.0), gradient(2.0, 0.5)
     for name, total in both.items():
@@ -266,16 +269,18 @@ def test_a_large_gradient_of_locations_makes_no_other_step_smaller(attention):
         assert torch.equal(weight, loud[name]) == (not name.startswith("attention")), name
 
 
-def test_only_tiles_have_an_entropy_bonus_and_only_a_policy_has_losses():
-    def weights(attention, **glimpse):
-        return set(Training(cued_config(attention, **glimpse), CPU).learner.weights)
+def test_only_a_policy_over_locations_has_losses():
+    def weights(attention, bonus=0.01, **glimpse):
+        config = cued_config(attention, learner={"location_entropy_weight": bonus}, **glimpse)
+        return set(Training(config, CPU).learner.weights)
 
     plain = weights("none")
     assert plain == {"policy", "baseline", "entropy"}
-    assert weights("tile") == plain | {"location", "location_entropy"}
-    assert weights("foveal") == plain | {"location"}
-    for policy in ("random", "centre", "scan", "oracle"):
-        assert weights("tile", policy=policy) == plain
+    for attention in ("tile", "foveal"):
+        assert weights(attention) == plain | {"location", "location_entropy"}
+        assert weights(attention, bonus=0.0) == plain | {"location"}
+        for policy in ("random", "centre", "scan", "oracle"):
+            assert weights(attention, policy=policy) == plain
 
 
 # --- REINFORCE against the exact gradient -----------------------------------------------------

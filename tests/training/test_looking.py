@@ -301,7 +301,7 @@ def with_wild_location(actor, unroll, t, i):
     """The unroll, had l_t been another in one environment, of another probability."""
     location, log_prob = unroll.location.clone(), unroll.location_log_prob.clone()
     log_prob[t, i] = 1.5
-    tile = actor.agent.attention.locations.has_entropy
+    tile = location.dim() == 2
     location[t, i] = (location[t, i] + 1) % 9 if tile else 5.0
     return unroll._replace(location=location, location_log_prob=log_prob)
 
@@ -382,13 +382,10 @@ def test_both_decisions_are_in_the_ratio_and_the_locations_that_count_are_averag
                 ratio = ratio + of_locations[t, i] - stale.location_log_prob[t, i]
                 loss -= float(found["targets"].advantages[t, i] * of_locations[t, i])
                 number += 1
-                if attention == "tile":
-                    entropy -= float(locations.entropy(output.location[t, i]))
+                entropy -= float(locations.entropy(output.location[t, i]))
             assert_close(found["log_rhos"][t, i], ratio, rtol=1e-4, atol=1e-5)
     assert measured["loss/location"].value == pytest.approx(loss / number, rel=1e-3)
-    assert ("loss/location_entropy" in measured) == (attention == "tile")
-    if attention == "tile":
-        assert measured["loss/location_entropy"].value == pytest.approx(entropy / number, rel=1e-3)
+    assert measured["loss/location_entropy"].value == pytest.approx(entropy / number, rel=1e-3)
 
 
 def states_of(training):
