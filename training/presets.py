@@ -127,14 +127,14 @@ def know_small_foveal(**prediction: Any) -> TrainConfig:
 
 
 def look(attention: Attention, pixels: int = 0, **glimpse: Any) -> TrainConfig:
-    """A 7 × 7 room with 6 objects and a 15 × 15 view: where to look decides what is found."""
+    """A 7 × 7 room with 4 objects and a 15 × 15 view: where to look decides what is found."""
     # Of 225 cells a glimpse of two scales takes in 32 numbers for each channel; of an image of
     # 4 × 4 pixels a cell, patches of as many cells.
     size = 4 * max(pixels, 1)
     return TrainConfig(
-        frames=1_500_000,
+        frames=2_000_000,
         env=EnvironmentConfig(
-            rooms=RoomsOptions(size=7, objects=6, view_size=15, view_pixels=pixels)
+            rooms=RoomsOptions(size=7, objects=4, view_size=15, view_pixels=pixels)
         ),
         agent=AgentConfig(
             core_size=128,
