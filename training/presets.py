@@ -128,9 +128,8 @@ def know_small_foveal(**prediction: Any) -> TrainConfig:
 
 def look(attention: Attention, pixels: int = 0, **glimpse: Any) -> TrainConfig:
     """A 7 × 7 room with 4 objects and a 15 × 15 view: where to look decides what is found."""
-    # Of 225 cells a glimpse of two scales takes in 32 numbers for each channel; of an image of
-    # 4 × 4 pixels a cell, patches of as many cells.
-    size = 4 * max(pixels, 1)
+    # A glimpse takes in 6 × 6 of 15 × 15 cells; of an image of 4 × 4 pixels a cell as many cells.
+    size = 6 * max(pixels, 1)
     return TrainConfig(
         frames=2_000_000,
         env=EnvironmentConfig(
@@ -141,7 +140,7 @@ def look(attention: Attention, pixels: int = 0, **glimpse: Any) -> TrainConfig:
             sensor_size=128,
             embedding_size=8,
             attention=attention,
-            glimpse=GlimpseConfig(**{"size": size, "scales": 2, "std": 0.2} | glimpse),
+            glimpse=GlimpseConfig(**{"size": size, "scales": 1, "std": 0.2} | glimpse),
         ),
         learner=LearnerConfig(entropy_weight=0.02, lambda_=0.8),
         probe=OnlineProbeConfig(online=False),
