@@ -8,11 +8,9 @@ A worker that dies, raises, or is silent for too long is replaced by a new one, 
 fresh episodes. What it was walking is lost, and counted (`accounting`).
 """
 
-import sys
 import time
-from collections import deque
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 from groundling.agents.agent import Agent
 from groundling.envs.errors import UserError
@@ -23,46 +21,14 @@ from groundling.training.config import TrainConfig
 from groundling.training.environments import Environment
 from groundling.training.metrics import Row
 from groundling.training.progress import console
+from groundling.training.remote import RemoteWorker, WorkerLost, put, wait
 from groundling.training.rollouts import Identity, make_actor
 from groundling.training.unroll import Unroll
-from groundling.training.worker import (
-    Delivery,
-    Failure,
-    RolloutWorker,
-    WorkerTraceback,
-    to_tensors,
-    weights_of,
-)
+from groundling.training.worker import Delivery, Failure, WorkerTraceback, to_tensors, weights_of
 
 IN_FLIGHT = 2
 """Unrolls that one worker is asked for at a time: the second keeps it busy while the first is on
 its way."""
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-"""In a worker: as many workers as cores is what a machine is made for."""
-
-
-class _Request(NamedTuple):
-    """An unroll that was asked for."""
-
-    number: int
-    """Of all requests of this process."""
-    reference: Any
-    """Ray's, to a `Delivery` or `Failure`."""
-
-
-class _Place:
-    """A worker's place in the run: who fills it now, and what it was asked for."""
-
-    def __init__(self, worker: int, incarnation: int) -> None:
-        self.identity = Identity(worker, incarnation)
-        self.handle: Any = None
-        self.whereabouts: Any = None
-        self.requests: deque[_Request] = deque()
-        self.failures = 0
-        """Since its last unroll."""
-        self.since = 0.0
-        """When it was first asked for what is still to come."""
 
 
 class Workers:
@@ -86,15 +52,19 @@ class Workers:
         self.ledger = Ledger()
         self.replaced = 0
         self.oldest = 0
+        self.workers = [self._worker(number, 0) for number in range(config.rollout.workers)]
         self._environment = environment
-        self._places = [_Place(worker, 0) for worker in range(config.rollout.workers)]
         self._group: Any = None
         self._open = ExitStack()
-        self._asked_for = 0
-        self._weights: tuple[int, Any] = (-1, None)
+        self._requests = 0
+        self._version = -1
+        self._weights: Any = None
+
+    def _worker(self, number: int, incarnation: int) -> RemoteWorker:
+        return RemoteWorker(self.config, Identity(number, incarnation), self.asked)
 
     def start(self) -> None:
-        """Starts or joins Ray, and reserves room for all workers.
+        """Starts or joins Ray, reserves room for all workers, and starts them.
 
         Everything that a worker does is first done once here: what is wrong with an environment
         shows with its own traceback, and compiled kernels are in numba's cache, which is not safe
@@ -109,8 +79,13 @@ class Workers:
         rollout = self.config.rollout
         self._open.enter_context(cluster(rollout.ray_address))
         self._group = self._open.enter_context(reserved(rollout.workers, rollout.num_gpus))
-        for place in self._places:
-            self._fill(place)
+        for worker in self.workers:
+            worker.start(self._group)
+        # Their start is no training time. Who does not come in time will be missed soon enough.
+        starting = [worker.start_reference for worker in self.workers]
+        wait(starting, rollout.stalled_after, number=len(starting))
+        for worker in self.workers:
+            worker.check_started()
 
     def collect(self, length: int, *, policy_version: int = 0, ask: bool = False) -> Unroll:
         """The next unroll that is not too old, on the learner's device.
@@ -121,161 +96,90 @@ class Workers:
             ask: unrolls that are asked for in this call shall ask the online probe.
 
         Raises:
-            UserError: an environment, or a machine, failed too often in a row.
-            Exception: whatever an environment raised too often in a row.
+            UserError: a machine, or an environment, failed too often in a row.
+            Exception: what one of ours, or a plug-in, raised too often in a row.
         """
         assert length == self.config.learner.unroll_length
         while True:
+            self._replace_stalled()
             self._ask_for_more(policy_version, ask)
-            delivery = self._receive(self._next_ready())
+            delivery = self._next()
             if delivery is None:
                 continue
-            steps = delivery.size
             lag = policy_version - delivery.unroll.policy_version
             if lag > self.config.rollout.max_lag:
-                self.ledger.dropped += steps
+                self.ledger.dropped += delivery.size
                 continue
-            self.ledger.used += steps
+            self.ledger.used += delivery.size
             self.oldest = max(self.oldest, lag)
             return to_tensors(delivery.unroll, self.device)
 
     def _ask_for_more(self, version: int, ask: bool) -> None:
-        """Asks every worker for as many unrolls as may be under way."""
-        import ray
-
-        if version != self._weights[0]:
-            self._weights = (version, ray.put(weights_of(self.agent)))
+        """Asks every worker for as many unrolls as may be under way, in turns."""
+        if version != self._version:
+            self._version, self._weights = version, put(weights_of(self.agent))
         for under_way in range(IN_FLIGHT):
-            for place in self._places:
-                if len(place.requests) > under_way:
-                    continue
-                if not place.requests:
-                    place.since = time.monotonic()
-                reference = place.handle.collect.remote(*self._weights, ask)
-                place.requests.append(_Request(self._asked_for, reference))
-                self._asked_for += 1
+            for worker in self.workers:
+                if worker.under_way <= under_way:
+                    worker.ask_for(version, self._weights, ask, number=self._requests)
+                    self._requests += 1
 
-    def _next_ready(self) -> _Place:
-        """Waits for the next unroll: the first one to be there, or (`in_order`) the first one that
-        was asked for. Workers that keep silent are replaced meanwhile."""
-        import ray
+    def _next(self) -> Delivery | None:
+        """Waits for an unroll: the first one to be there, or (`in_order`) the first one that was
+        asked for. None if a worker failed instead, or was silent for too long."""
+        waiting = sorted(self.workers, key=lambda worker: worker.first.number)
+        if self.config.rollout.in_order:
+            waiting = waiting[:1]
+        first = {worker.first.reference: worker for worker in waiting}
+        patience = min(map(self._deadline, waiting)) - time.monotonic()
+        ready = wait(list(first), patience)
+        return self._receive(first[ready[0]]) if ready else None
 
-        while True:
-            self._replace_stalled()
-            waiting = [place for place in self._places if place.requests]
-            waiting.sort(key=lambda place: place.requests[0].number)
-            if self.config.rollout.in_order:
-                waiting = waiting[:1]
-            heads = {place.requests[0].reference: place for place in waiting}
-            patience = min(self._deadline(place) for place in waiting) - time.monotonic()
-            ready, _ = ray.wait(list(heads), timeout=max(patience, 0.01))
-            if ready:
-                return heads[ready[0]]
-
-    def _deadline(self, place: _Place) -> float:
-        return place.since + self.config.rollout.stalled_after
-
-    def _replace_stalled(self) -> None:
-        import ray
-
-        now = time.monotonic()
-        for place in self._places:
-            if not place.requests or now < self._deadline(place):
-                continue
-            if not ray.wait([place.requests[0].reference], timeout=0)[0]:
-                seconds = self.config.rollout.stalled_after
-                self._fail(place, f"gave no unroll for {seconds:g} s")
-
-    def _receive(self, place: _Place) -> Delivery | None:
-        """What a worker was asked for first and has ready; None if it failed."""
-        import ray
-
-        request = place.requests.popleft()
-        place.since = time.monotonic()
+    def _receive(self, worker: RemoteWorker) -> Delivery | None:
+        """What a worker has ready; None if it failed."""
         try:
-            answer = ray.get(request.reference)
-        except ray.exceptions.RayError as error:
-            _check_made(error, self._name(place))
-            self._fail(place, f"died ({type(error).__name__})")
+            answer = worker.receive()
+        except WorkerLost as lost:
+            self._replace(worker, str(lost))
             return None
         if isinstance(answer, Failure):
             said = " ".join(str(answer.error).split())
-            self._fail(place, f"raised {type(answer.error).__name__}: {said}", answer)
+            self._replace(worker, f"raised {type(answer.error).__name__}: {said}", answer)
             return None
-        assert isinstance(answer, Delivery)
-        place.failures = 0
+        worker.failures = 0
         self.ledger.receive(answer.id, answer.steps)
         self.finished += answer.finished
         return answer
 
-    def _fail(self, place: _Place, what: str, failure: Failure | None = None) -> None:
-        """Replaces a worker that failed, unless it did so too often, or always will."""
+    def _deadline(self, worker: RemoteWorker) -> float:
+        return worker.since + self.config.rollout.stalled_after
+
+    def _replace_stalled(self) -> None:
+        now, seconds = time.monotonic(), self.config.rollout.stalled_after
+        for worker in self.workers:
+            if worker.under_way and now >= self._deadline(worker) and not worker.is_ready():
+                self._replace(worker, f"gave no unroll for {seconds:g} s")
+
+    def _replace(self, worker: RemoteWorker, what: str, failure: Failure | None = None) -> None:
+        """Replaces a worker that failed, unless it did so too often, or always would."""
         most = self.config.rollout.max_failures
-        place.failures += 1
+        worker.failures += 1
         self.ledger.lose(self.config.frames_per_update)
-        hopeless = failure is not None and failure.making and isinstance(failure.error, UserError)
-        name = self._name(place)
-        if failure is not None and (hopeless or place.failures >= most):
-            raise failure.error from WorkerTraceback(failure.traceback)
-        if place.failures >= most:
+        too_often = worker.failures >= most
+        if failure is not None:
+            # What cannot be made will not be made by trying again.
+            always = failure.making and isinstance(failure.error, UserError)
+            if too_often or always:
+                raise failure.error from WorkerTraceback(failure.traceback)
+        elif too_often:
             raise UserError(
-                f"{name} {what}, {place.failures} times in a row; expected an unroll now and then "
-                "(rollout.max-failures, rollout.stalled-after)"
+                f"{worker} {what}, {worker.failures} times in a row; expected an unroll now and "
+                "then (rollout.max-failures, rollout.stalled-after)"
             )
-        console.print(
-            f"{name} {what}: replaced ({place.failures} of {most} in a row)", soft_wrap=True
-        )
-        self._dismiss(place)
+        in_a_row = f"{worker.failures} of {most} in a row"
+        console.print(f"{worker} {what}: replaced ({in_a_row})", soft_wrap=True, highlight=False)
         self.replaced += 1
-        place.identity = place.identity._replace(incarnation=place.identity.incarnation + 1)
-        self._fill(place)
-
-    def _name(self, place: _Place) -> str:
-        """A worker for people: its number, and where it is or was, once it has said so."""
-        import ray
-
-        name = f"rollout worker {place.identity.worker}"
-        if ray.wait([place.whereabouts], timeout=0)[0]:
-            try:
-                process, machine = ray.get(place.whereabouts)
-            except ray.exceptions.RayError:
-                return name
-            name += f" (process {process} on {machine})"
-        return name
-
-    def _fill(self, place: _Place) -> None:
-        """Starts a new worker in a place."""
-        import ray
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        kind = ray.remote(RolloutWorker).options(
-            num_cpus=1,
-            num_gpus=self.config.rollout.num_gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            runtime_env={"env_vars": ONE_THREAD},
-            scheduling_strategy=PlacementGroupSchedulingStrategy(
-                self._group, placement_group_bundle_index=place.identity.worker
-            ),
-        )
-        place.handle = kind.remote(self.config, place.identity, self.asked, tuple(sys.path))
-        place.whereabouts = place.handle.whereabouts.remote()
-
-    def _dismiss(self, place: _Place) -> None:
-        import ray
-
-        ray.kill(place.handle)
-        place.requests.clear()
-
-    def _begun(self, place: _Place) -> int:
-        """Unrolls that a worker has begun and not delivered: it walks one after the other."""
-        import ray
-
-        references = [request.reference for request in place.requests]
-        if not references:
-            return 0
-        there, _ = ray.wait(references, num_returns=len(references), timeout=0)
-        return min(len(there) + 1, len(references))
+        worker.succeed(self._group)
 
     def accounts(self) -> Row:
         """Steps by what became of them, workers replaced so far, and the largest lag since the
@@ -291,12 +195,12 @@ class Workers:
     def state_dict(self) -> dict[str, Any]:
         """The accounts, what is under way, and who filled the places."""
         self.ledger.check()
-        begun = sum(self._begun(place) for place in self._places)
+        begun = sum(worker.begun() for worker in self.workers)
         return {
             **self.ledger.row(),
             "steps_under_way": begun * self.config.frames_per_update,
             "workers_replaced": self.replaced,
-            "incarnations": [place.identity.incarnation for place in self._places],
+            "incarnations": [worker.identity.incarnation for worker in self.workers],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -304,30 +208,19 @@ class Workers:
         self.ledger.load(state)
         self.ledger.lose(state["steps_under_way"])
         self.replaced = state["workers_replaced"]
-        self._places = [
-            _Place(worker, before + 1) for worker, before in enumerate(state["incarnations"])
+        self.workers = [
+            self._worker(number, before + 1) for number, before in enumerate(state["incarnations"])
         ]
 
     def settle(self) -> None:
         """Dismisses all workers. What they have begun is lost."""
-        for place in self._places:
-            self.ledger.lose(self._begun(place) * self.config.frames_per_update)
-            if place.handle is not None:
-                self._dismiss(place)
+        for worker in self.workers:
+            self.ledger.lose(worker.begun() * self.config.frames_per_update)
+            worker.dismiss()
 
     def close(self) -> None:
         """Dismisses all workers, and leaves Ray as it was found."""
         self._environment.close()
-        for place in self._places:
-            if place.handle is not None:
-                self._dismiss(place)
+        for worker in self.workers:
+            worker.dismiss()
         self._open.close()
-
-
-def _check_made(error: Exception, name: str) -> None:
-    """Raises UserError if the process of a worker is there, but cannot run ours."""
-    if getattr(error, "actor_init_failed", False):
-        why = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"{name} cannot begin ({why}); expected the same groundling where it runs"
-        ) from error

@@ -53,7 +53,7 @@ def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = Tru
             if run.checkpoint.exists():
                 training.resume(run)
             if training.done < 1.0:
-                training.actor.start()
+                training.start(show_progress)
             run.open_for(config)
             discard_after(run.metrics, training.learner.updates)
             training.run(run, show_progress)
@@ -144,6 +144,12 @@ class Training:
                     "seconds": self.seconds,
                 },
             )
+
+    def start(self, show_progress: bool) -> None:
+        """Gets together whoever walks; raises UserError if something for that is missing."""
+        workers = self.config.rollout.workers
+        with progress(f"starting {workers} workers", 1.0, shown=show_progress and workers > 0):
+            self.actor.start()
 
     def run(self, run: RunDirectory, show_progress: bool) -> None:
         """Updates until the configured frames, or minutes, are reached."""

@@ -50,6 +50,15 @@ class Identity(NamedTuple):
     incarnation: int
     """From 0; one more each time a worker is replaced, or its run resumed."""
 
+    def seed(self, run_seed: int) -> int:
+        """Of all that it draws. The first of all draws what the in-process loop would."""
+        if self == FIRST:
+            return run_seed
+        return named_seed(run_seed, f"worker {self.worker}, incarnation {self.incarnation}")
+
+
+FIRST = Identity(0, 0)
+
 
 def make_actor(
     config: TrainConfig,
@@ -57,33 +66,31 @@ def make_actor(
     agent: Agent,
     *,
     asked: bool,
-    identity: Identity | None = None,
+    identity: Identity = FIRST,
 ) -> Actor:
     """An actor with the seeds of its place in the run.
 
-    Environment i of worker w (`identity`; without, w = 0) is environment w · num_envs + i of the
-    run, and meets the same episodes whatever the number of workers. What fills a place anew begins
-    with fresh ones.
+    Environment i of worker w is environment w · num_envs + i of the run, and meets the same
+    episodes whatever the number of workers. What fills a place anew begins with fresh ones.
 
     Args:
         config: of the run.
         environment: as configured; first episodes staggered if it is rooms.
         agent: acts; its device is where the rows go.
         asked: questions for the online probe are to be drawn.
-        identity: of a worker; None for the actor of the in-process loop.
+        identity: of the worker that the actor is for; the in-process loop has but one.
     """
     device = next(agent.parameters()).device
-    worker, incarnation = identity or Identity(0, 0)
-    whose = "" if identity is None else f" of worker {worker}, incarnation {incarnation}"
-    run = named_seed(config.seed, f"incarnation {incarnation}") if incarnation else config.seed
-    questions = named_seed(config.seed, f"questions{whose}")
+    worker, incarnation = identity
+    first_of_incarnation = Identity(0, incarnation).seed(config.seed)
+    own = identity.seed(config.seed)
     return Actor(
         environment,
         agent,
-        seed=environment_seed("train", run) + worker * config.env.num_envs,
-        generator=named_generator(config.seed, f"actions{whose}", device),
-        question_generator=np.random.default_rng(questions) if asked else None,
-        location_generator=named_generator(config.seed, f"locations{whose}", device),
+        seed=environment_seed("train", first_of_incarnation) + worker * config.env.num_envs,
+        generator=named_generator(own, "actions", device),
+        question_generator=(np.random.default_rng(named_seed(own, "questions")) if asked else None),
+        location_generator=named_generator(own, "locations", device),
         labelled=config.learner.label_weight > 0,
         exploration=config.learner.exploration,
         staggered=config.env.is_rooms,
