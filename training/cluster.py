@@ -24,10 +24,17 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes a local cluster listen on the loopback device alone, as Ray does by default on macOS and
 Windows. Read when Ray is first imported."""
 
+JOINING = {"RAY_gcs_server_port_wait_time_s": "2"}
+"""Whoever joins a cluster knows that it is there: Ray need not try again for minutes."""
+
 CONNECT_SECONDS = 5.0
 """To reach the address of a cluster."""
 
-RESERVE_SECONDS = 20.0
+HTTP2_SETTINGS = b"\x04"
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
+"""How a client begins: fixed words, and settings of its own (none)."""
+
+RESERVE_SECONDS = 15.0
 """For a cluster to find room. One that was just started here has what it has: `STARTED_SECONDS`."""
 
 STARTED_SECONDS = 3.0
@@ -46,7 +53,7 @@ def cluster(address: str = "") -> Iterator[None]:
     Raises:
         UserError: no cluster answers there.
     """
-    with _environment_as_found(SETTINGS | ({} if address else LOOPBACK)):
+    with _environment_as_found(SETTINGS | (JOINING if address else LOOPBACK)):
         import ray
 
         if ray.is_initialized():
@@ -67,7 +74,8 @@ def cluster(address: str = "") -> Iterator[None]:
                     raise
                 raise UserError(
                     f"ray-address is {address}, but no cluster can be joined there "
-                    f"({_first_line(error)}); expected auto or HOST:PORT of one, or none"
+                    f"({_first_line(error)}); expected auto or HOST:PORT of one, with "
+                    "RAY_AUTH_MODE=token in the environment if it wants one"
                 ) from error
         try:
             yield
@@ -114,17 +122,29 @@ def _patience() -> float:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself would try for a long time."""
+    """Raises UserError unless something there greets as Ray does, which itself would try for long.
+
+    Ray's head speaks gRPC: its first words are a SETTINGS frame of HTTP/2 (RFC 9113, 3.4).
+    """
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
         raise UserError(f"ray-address is {address}; expected auto or HOST:PORT")
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        with socket.create_connection((host, int(port)), CONNECT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS") == "1":
+                return  # It would not greet whoever does not.
+            connection.sendall(HTTP2_PREFACE)
+            is_ray = connection.recv(9)[3:4] == HTTP2_SETTINGS
     except (OSError, OverflowError) as error:
         raise UserError(
             f"ray-address is {address}, where nothing answers ({_first_line(error)}); expected "
             "auto or HOST:PORT of a Ray cluster, or none"
         ) from error
+    if not is_ray:
+        raise UserError(
+            f"ray-address is {address}, where something else than Ray answers; expected auto or "
+            "the HOST:PORT that `ray start --head` said"
+        )
 
 
 def _first_line(error: BaseException) -> str:
