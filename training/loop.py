@@ -148,7 +148,7 @@ class Training:
     def start(self, show_progress: bool) -> None:
         """Gets together whoever walks; raises UserError if something for that is missing."""
         workers = self.config.rollout.workers
-        with progress(f"starting {workers} workers", 1.0, shown=show_progress and workers > 0):
+        with progress("starting rollout workers", 1.0, shown=show_progress and workers > 0):
             self.actor.start()
 
     def run(self, run: RunDirectory, show_progress: bool) -> None:
