@@ -223,10 +223,14 @@ def test_the_first_unroll_to_be_there_is_the_next_one(started):
 
 
 def test_in_order_the_next_one_is_the_first_one_asked_for(started):
-    source = started(workers=2, in_order=True)
+    source = started(workers=2, in_order=True, stalled_after=60.0)
     for updates in range(4):
         collect(source, updates)
     assert [worker.walker.walked for worker in source.workers] == [2, 2]
+    source.workers[0].answers = False
+    collect(source, 4)
+    assert CLOCK[0] == 60.0  # The other one was ready all the while.
+    assert source.replaced == 1
 
 
 def test_a_silent_worker_is_named_and_replaced(started, capsys):
@@ -405,9 +409,7 @@ def test_another_number_of_workers_is_another_configuration(config_of, tmp_path)
         train(config_of(rollout={"workers": 2}), run.path, show_progress=False)
 
 
-def test_whoever_starts_late_is_missed_soon_enough_and_nothing_is_written_if_there_is_no_room(
-    config_of, tmp_path, monkeypatch
-):
+def test_nothing_is_written_if_there_is_no_room(config_of, tmp_path, monkeypatch):
     def refuse(workers, num_gpus):
         raise UserError("no room")
 
