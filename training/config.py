@@ -209,6 +209,11 @@ class RolloutConfig:
             self.num_gpus,
             f"{expected} rollout.device {self.device}",
         )
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if not self.workers and value != one.default:
+                name = f"rollout.{one.name.replace('_', '-')}"
+                raise UserError(f"{name} is {value}; expected workers to be 1 or more beside it")
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,10 @@ def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(values, expec
         ({"rollout": {"max_lag": -1}}, "rollout.max-lag is -1; expected 0 or more updates"),
         ({"rollout": {"max_failures": 0}}, "rollout.max-failures is 0; expected at least 1"),
         ({"rollout": {"stalled_after": 0}}, "rollout.stalled-after is 0.0; expected positive"),
+        (
+            {"rollout": {"ray_address": "auto"}},
+            "rollout.ray-address is auto; expected workers to be 1 or more beside it",
+        ),
         ({"rollout": {"device": "cuda"}}, "rollout.num-gpus is 0.0; expected more than 0 (such"),
         ({"rollout": {"num_gpus": 1}}, "rollout.num-gpus is 1.0; expected 0 beside rollout.devi"),
         (
