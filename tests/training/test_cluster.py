@@ -252,7 +252,9 @@ def test_a_killed_run_takes_its_workers_along_and_the_same_command_goes_on(tmp_p
     # Two of Ray's own take up to a minute to notice.
     family -= {one for one in family if is_agent(one)}
     process.kill()
-    process.communicate()
+    process.wait()  # not for its pipes, which the attendants still hold
+    process.stdout.close()
+    process.stderr.close()
     wait_until_gone(family)
     before = load_checkpoint(run.checkpoint)
     done = command(run.path, before["frames"] + 640, *flags)
