@@ -35,9 +35,9 @@ def train(
     Raises:
         ValueError: something in the configuration cannot be done here; names the field.
     """
-    from groundling.training.loop import train as train_in_process
+    from groundling.training.loop import train as train_run
 
-    return train_in_process(config, run_dir, show_progress=show_progress)
+    return train_run(config, run_dir, show_progress=show_progress)
 
 
 def load(run_dir: Path | str, *, device: str = "cpu") -> tuple["Agent", "TrainConfig"]:

@@ -46,9 +46,9 @@ def train(arguments: Sequence[str]) -> None:
         config=(tyro.conf.FlagConversionOff,),
     )
     _check_heeded(flags.settings, rest)
-    from groundling.training.loop import train as train_in_process
+    from groundling.training.loop import train as train_run
 
-    run = train_in_process(flags.settings, flags.run_dir)
+    run = train_run(flags.settings, flags.run_dir)
     print(f"trained: {run.path}  (next: groundling probe {run.path})")
 
 

@@ -15,6 +15,7 @@ from groundling.envs.errors import UserError
 from groundling.envs.questions import QuestionSource
 from groundling.training.environments import Environment
 from groundling.training.looking import Looker
+from groundling.training.metrics import Row
 from groundling.training.stepping import Outcome, Stepper, observe
 from groundling.training.unroll import AskedQuestions, Unroll
 
@@ -236,6 +237,20 @@ class Actor:
             answer=tensor(questions.answer),
             answerable=tensor(questions.answerable).bool(),
         )
+
+    def accounts(self) -> Row:
+        """Nothing to account for: all that is walked is learned from."""
+        return {}
+
+    def start(self) -> None:
+        """Nothing to reserve."""
+
+    def settle(self) -> None:
+        """Nothing is under way between two unrolls."""
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self.environment.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly here: tensors and plain numbers only."""

@@ -9,7 +9,9 @@ import difflib
 import types
 import typing
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from groundling.agents.config import AgentConfig
 from groundling.envs.digits.options import DIGITS
@@ -169,6 +171,53 @@ class OnlineProbeConfig:
 
 
 @dataclass(frozen=True)
+class RolloutConfig:
+    """Who walks: this process, or workers behind Ray."""
+
+    workers: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = 0
+    """Processes that act while this one learns (0: this one does both, in turn). Each has
+    `env.num_envs` environments of its own, so that an update learns from as much as without."""
+    ray_address: Annotated[str, tyro.conf.arg(aliases=["--ray-address"])] = ""
+    """The Ray cluster to work on: auto, or HOST:PORT (empty: one is started on this machine, which
+    nobody else can reach, and stopped in the end)."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where a worker's copy of the agent acts."""
+    num_gpus: float = 0.0
+    """Share of a GPU that each worker reserves (with device cuda)."""
+    max_lag: int = 20
+    """An unroll that was walked with weights this many updates old is still learned from; an older
+    one is dropped. With N workers they are seldom more than 2 N updates old."""
+    in_order: bool = False
+    """Learn from unrolls in the order in which they were asked for: as long as no worker is lost
+    the same run again, at the pace of the slowest worker. (With one worker they always are.)"""
+    max_failures: int = 3
+    """Failures of one worker, with no unroll in between, that stop the run."""
+    stalled_after: float = 180.0
+    """Seconds without an unroll after which a worker is replaced; its start counts, too."""
+
+    def __post_init__(self) -> None:
+        _expect(self.workers >= 0, "rollout.workers", self.workers, "0 or more")
+        _expect(self.max_lag >= 0, "rollout.max-lag", self.max_lag, "0 or more updates")
+        _expect(self.max_failures >= 1, "rollout.max-failures", self.max_failures, "at least 1")
+        _expect(
+            self.stalled_after > 0, "rollout.stalled-after", self.stalled_after, "positive seconds"
+        )
+        on_gpu = self.device == "cuda"
+        expected = "more than 0 (such as 0.25) beside" if on_gpu else "0 beside"
+        _expect(
+            self.num_gpus > 0 if on_gpu else self.num_gpus == 0,
+            "rollout.num-gpus",
+            self.num_gpus,
+            f"{expected} rollout.device {self.device}",
+        )
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if not self.workers and value != one.default:
+                name = f"rollout.{one.name.replace('_', '-')}"
+                raise UserError(f"{name} is {value}; expected workers to be 1 or more beside it")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a run. The same configuration gives the same run."""
 
@@ -199,6 +248,8 @@ class TrainConfig:
     """The reinforcement learner."""
     probe: OnlineProbeConfig = field(default_factory=OnlineProbeConfig)
     """The online monitor."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    """Who walks."""
 
     def __post_init__(self) -> None:
         _expect(self.seed >= 0, "seed", self.seed, "0 or more")
@@ -220,6 +271,7 @@ MAPPINGS = frozenset({"options", "sensors", "losses"})
 
 MAY_CHANGE = frozenset(
     {"frames", "max_minutes", "threads", "log_every", "save_every", "snapshot_every", "track"}
+    | {f"rollout.{name}" for name in ("ray_address", "num_gpus", "max_failures", "stalled_after")}
 )
 """Fields of TrainConfig that a resumed run may set anew: they decide how long and how often, not
 what is learned. The device is none of them: a generator's state fits its own kind of device only.

@@ -1,32 +1,31 @@
-"""The in-process loop: one actor, one learner, one process, and a directory to come back to."""
+"""The loop: unrolls from an actor, or from workers; one learner; a directory to come back to."""
 
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import torch
 
 from groundling.agents.actions import DiscreteActions
 from groundling.agents.agent import Agent
-from groundling.agents.generators import named_generator, named_seed
+from groundling.agents.generators import named_generator
 from groundling.envs.errors import UserError
 from groundling.envs.questions import QUESTION_LENGTH, QuestionSource
-from groundling.training.actor import Actor
 from groundling.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from groundling.training.config import TrainConfig, to_json
+from groundling.training.distributed import Workers
 from groundling.training.environments import Environment, make_environment
 from groundling.training.errors import Interrupted
 from groundling.training.learner import Learner
 from groundling.training.metrics import Row, Window, discard_after, make_trackers, write_row
 from groundling.training.monitor import Monitor
 from groundling.training.progress import console, progress
+from groundling.training.rollouts import UnrollSource, make_actor
 from groundling.training.run import RunDirectory, make_agent, resolve_device
-from groundling.training.seeds import environment_seed
 
 
 def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = True) -> RunDirectory:
@@ -46,14 +45,15 @@ def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = Tru
         Interrupted: by Ctrl-C or SIGTERM; the checkpoint is written.
     """
     device = resolve_device(config.device)
-    with _threads(config.threads):
-        training = Training(config, device)
+    with _threads(config.threads), closing(Training(config, device)) as training:
         run = RunDirectory(run_dir)
         # Whatever is wrong with an earlier run here is found before a byte of it is overwritten.
         run.check(config)
         with run.locked():
             if run.checkpoint.exists():
                 training.resume(run)
+            if training.done < 1.0:
+                training.start(show_progress)
             run.open_for(config)
             discard_after(run.metrics, training.learner.updates)
             training.run(run, show_progress)
@@ -75,8 +75,7 @@ class Training:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config = config
-        staggered = config.env.is_rooms
-        environment = make_environment(config.env, stagger=staggered)
+        environment = make_environment(config.env, stagger=config.env.is_rooms)
         agent = make_agent(config, device)
         if config.learner.label_weight and not isinstance(agent.actions, DiscreteActions):
             raise UserError(
@@ -90,19 +89,8 @@ class Training:
             generator=named_generator(config.seed, "prediction"),
             monitor=monitor,
         )
-        self.actor = Actor(
-            environment,
-            agent,
-            seed=environment_seed("train", config.seed),
-            generator=named_generator(config.seed, "actions", device),
-            question_generator=(
-                np.random.default_rng(named_seed(config.seed, "questions")) if monitor else None
-            ),
-            location_generator=named_generator(config.seed, "locations", device),
-            labelled=config.learner.label_weight > 0,
-            exploration=config.learner.exploration,
-            staggered=staggered,
-        )
+        kind = Workers if config.rollout.workers else make_actor
+        self.actor: UnrollSource = kind(config, environment, agent, asked=monitor is not None)
         self.seconds = 0.0
 
     @property
@@ -157,6 +145,12 @@ class Training:
                 },
             )
 
+    def start(self, show_progress: bool) -> None:
+        """Gets together whoever walks; raises UserError if something for that is missing."""
+        workers = self.config.rollout.workers
+        with progress("starting rollout workers", 1.0, shown=show_progress and workers > 0):
+            self.actor.start()
+
     def run(self, run: RunDirectory, show_progress: bool) -> None:
         """Updates until the configured frames, or minutes, are reached."""
         trackers = make_trackers(self.config.track, run.path, to_json(self.config))
@@ -178,16 +172,17 @@ class Training:
                             tracker.log(row)
                         advance(self.done, _note(row))
                     if stop_requested():
+                        self.actor.settle()
                         self.save(run)
                         raise Interrupted(f"stopped at {self.frames:,} frames and saved")
                     if time.monotonic() - saved > self.config.save_every:
                         self.save(run)
                         saved = time.monotonic()
+                self.actor.settle()
                 self.save(run)
         finally:
             for tracker in trackers:
                 tracker.close()
-            self.actor.environment.close()
 
     def _update(self, window: Window) -> None:
         started = time.perf_counter()
@@ -214,8 +209,13 @@ class Training:
             "episode_return": fmean(e.episode_return for e in episodes) if episodes else None,
             "episode_length": fmean(e.length for e in episodes) if episodes else None,
             "weight_norm": self.learner.weight_norm(),
+            **self.actor.accounts(),
             **means,
         }
+
+    def close(self) -> None:
+        """Gives back what the run held: its environments, its workers."""
+        self.actor.close()
 
 
 def _make_monitor(

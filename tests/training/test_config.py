@@ -15,6 +15,7 @@ from groundling.training.config import (
     EnvironmentConfig,
     LearnerConfig,
     OnlineProbeConfig,
+    RolloutConfig,
     TrainConfig,
     differences,
     from_json,
@@ -33,6 +34,7 @@ UNUSUAL = TrainConfig(
     agent=AgentConfig(core_size=5),
     learner=LearnerConfig(discount=1.0, lambda_=0.0),
     probe=OnlineProbeConfig(decoder="mlp", answers_reach_agent=True),
+    rollout=RolloutConfig(workers=2, device="cuda", num_gpus=0.25),
 )
 FOREIGN = TrainConfig(
     env=EnvironmentConfig(id="CartPole-v1", options={"a": 1, "b": 0.5, "c": "x", "d": True})
@@ -161,6 +163,16 @@ def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(values, expec
         ({"probe": {"every": 0}}, "probe.every is 0; expected at least 1"),
         ({"probe": {"max_gradient_norm": 0}}, "probe.max-gradient-norm is 0.0; expected a positiv"),
         ({"probe": {"answer_weight": -1}}, "probe.answer-weight is -1.0; expected 0 or more"),
+        ({"rollout": {"workers": -1}}, "rollout.workers is -1; expected 0 or more"),
+        ({"rollout": {"max_lag": -1}}, "rollout.max-lag is -1; expected 0 or more updates"),
+        ({"rollout": {"max_failures": 0}}, "rollout.max-failures is 0; expected at least 1"),
+        ({"rollout": {"stalled_after": 0}}, "rollout.stalled-after is 0.0; expected positive"),
+        (
+            {"rollout": {"ray_address": "auto"}},
+            "rollout.ray-address is auto; expected workers to be 1 or more beside it",
+        ),
+        ({"rollout": {"device": "cuda"}}, "rollout.num-gpus is 0.0; expected more than 0 (such"),
+        ({"rollout": {"num_gpus": 1}}, "rollout.num-gpus is 1.0; expected 0 beside rollout.devi"),
         (
             {"probe": {"online": False, "answers_reach_agent": True}},
             "probe.answers-reach-agent is True; expected probe.online True beside it",
@@ -181,8 +193,11 @@ def test_what_a_resumed_run_may_set_anew_is_no_difference():
         "snapshot_every": 5,
         "track": ("wandb",),
     }
-    assert anew.keys() == MAY_CHANGE
-    assert differences(TrainConfig(), dataclasses.replace(TrainConfig(), **anew)) == []
+    rollout = {"ray_address": "auto", "num_gpus": 0.5, "max_failures": 1, "stalled_after": 1.0}
+    assert {*anew, *(f"rollout.{name}" for name in rollout)} == MAY_CHANGE
+    here = TrainConfig(rollout=RolloutConfig(workers=2, device="cuda", num_gpus=1.0))
+    anew["rollout"] = dataclasses.replace(here.rollout, **rollout)
+    assert differences(here, dataclasses.replace(here, **anew)) == []
 
 
 def test_whatever_else_differs_is_listed_with_both_values():
@@ -198,6 +213,14 @@ def test_whatever_else_differs_is_listed_with_both_values():
     other = dataclasses.replace(FOREIGN.env, options={"a": 2})
     (line,) = differences(FOREIGN, dataclasses.replace(FOREIGN, env=other))
     assert line.startswith("env.options: ")
+
+
+def test_a_run_that_was_made_before_there_were_workers_goes_on_without():
+    stored = through_json(TrainConfig())
+    del stored["rollout"]
+    assert differences(from_json(stored), TrainConfig()) == []
+    wanted = TrainConfig(rollout=RolloutConfig(workers=1))
+    assert differences(from_json(stored), wanted) == ["rollout.workers: 0 → 1"]
 
 
 def test_every_field_decides_something_or_may_change():
