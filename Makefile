@@ -55,6 +55,7 @@ look: $(INSTALLED)  ## the same in rooms
 perf: $(INSTALLED)  ## side-by-side speed comparisons
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[perf]"
 	$(BIN)/python tests/perf/bench_env.py
+	$(BIN)/python tests/perf/bench_workers.py
 
 install: $(INSTALLED)
 
