@@ -142,6 +142,7 @@ def look(attention: Attention, pixels: int = 0, **glimpse: Any) -> TrainConfig:
             attention=attention,
             glimpse=GlimpseConfig(**{"size": size, "scales": 1, "std": 0.2} | glimpse),
         ),
+        # Rewards are rare: a larger weight of entropy held a seed at chance for good.
         learner=LearnerConfig(entropy_weight=0.02, lambda_=0.8),
         probe=OnlineProbeConfig(online=False),
     )

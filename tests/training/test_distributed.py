@@ -14,7 +14,6 @@ import torch
 from groundling.envs.errors import UserError
 from groundling.training import distributed, remote
 from groundling.training.checkpoint import load_checkpoint
-from groundling.training.config import RolloutConfig
 from groundling.training.distributed import IN_FLIGHT, Workers
 from groundling.training.errors import Interrupted
 from groundling.training.loop import Training, train
@@ -102,18 +101,6 @@ def local(monkeypatch):
     monkeypatch.setattr(distributed, "cluster", lambda address: nullcontext())
     monkeypatch.setattr(distributed, "reserved", lambda workers, num_gpus: nullcontext())
     monkeypatch.setattr(distributed, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
-
-
-@pytest.fixture(scope="module")
-def config_of(small_config):
-    """The configuration of a run of so many updates, with one worker."""
-
-    def make(updates=6, *, rollout=(), **fields):
-        rollout = RolloutConfig(**({"workers": 1} | dict(rollout)))
-        fields = {"frames": updates * FRAMES, "save_every": 1e9} | fields
-        return small_config(rollout=rollout, **fields)
-
-    return make
 
 
 @pytest.fixture

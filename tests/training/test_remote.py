@@ -15,7 +15,6 @@ from groundling.cli import main
 from groundling.envs.errors import UserError
 from groundling.training import cluster
 from groundling.training.checkpoint import load_checkpoint
-from groundling.training.config import RolloutConfig
 from groundling.training.distributed import IN_FLIGHT
 from groundling.training.loop import Training, train
 from groundling.training.metrics import read_rows
@@ -27,18 +26,6 @@ UPDATES = 6
 SUMS = ("steps_used", "steps_dropped", "steps_lost")
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-
-@pytest.fixture(scope="module")
-def config_of(small_config):
-    """The configuration of a run of so many updates, with one worker."""
-
-    def make(updates=UPDATES, *, rollout=(), **fields):
-        rollout = RolloutConfig(**({"workers": 1} | dict(rollout)))
-        fields = {"frames": updates * FRAMES, "save_every": 1e9} | fields
-        return small_config(rollout=rollout, **fields)
-
-    return make
 
 
 @pytest.fixture
