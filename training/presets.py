@@ -140,7 +140,7 @@ def look(attention: Attention, pixels: int = 0, **glimpse: Any) -> TrainConfig:
             sensor_size=128,
             embedding_size=8,
             attention=attention,
-            glimpse=GlimpseConfig(**{"size": size, "scales": 1, "std": 0.2} | glimpse),
+            glimpse=GlimpseConfig(**{"size": size, "scales": 1, "std": 0.15} | glimpse),
         ),
         # Rewards are rare: a larger weight of entropy held a seed at chance for good.
         learner=LearnerConfig(entropy_weight=0.02, lambda_=0.8),
