@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from groundling.envs.errors import UserError
-from groundling.training import distributed, remote
+from groundling.training import distributed, remote, room
 from groundling.training.checkpoint import load_checkpoint
 from groundling.training.distributed import IN_FLIGHT, Workers
 from groundling.training.errors import Interrupted
@@ -52,7 +52,13 @@ class LocalWorker(RemoteWorker):
     """What it answers, or raises, instead of an unroll."""
     walker = None
 
+    @property
+    def there(self):
+        """Its process is."""
+        return self.identity.worker not in ABSENT | WITHOUT_ROOM
+
     def start(self, group):
+        self.since = CLOCK[0]
         self.walker = RolloutWorker(self.config, self.identity, self.asked, ())
         self._whereabouts = self
 
@@ -79,6 +85,10 @@ class LocalWorker(RemoteWorker):
 
 
 CLOCK = [0.0]
+ABSENT = set()
+"""Workers whose processes do not come."""
+WITHOUT_ROOM = set()
+"""Workers that have no machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +102,8 @@ def local(monkeypatch):
         return there
 
     CLOCK[0] = 0.0
+    ABSENT.clear()
+    WITHOUT_ROOM.clear()
     monkeypatch.setattr(distributed, "RemoteWorker", LocalWorker)
     monkeypatch.setattr(distributed, "wait", wait)
     monkeypatch.setattr(remote, "wait", wait)
@@ -100,7 +112,9 @@ def local(monkeypatch):
     )
     monkeypatch.setattr(distributed, "cluster", lambda address: nullcontext())
     monkeypatch.setattr(distributed, "reserved", lambda workers, num_gpus: nullcontext())
-    monkeypatch.setattr(distributed, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
+    for module in (distributed, room):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
+    monkeypatch.setattr(room, "_bundles_without_machine", lambda group: set(WITHOUT_ROOM))
 
 
 @pytest.fixture
@@ -297,6 +311,79 @@ def test_failures_count_only_in_a_row(started):
     with pytest.raises(UserError, match=r"rollout worker 0 died \(ActorDiedError\), 2 times in"):
         collect(source, 4)
     source.ledger.check()
+
+
+def test_all_that_a_lost_worker_had_begun_is_lost(started):
+    source = started()
+    fail_next(source, WorkerLost("died (ObjectLostError)", 2))  # It was there, and went away.
+    collect(source)
+    assert source.accounts()["steps_lost"] == 2 * FRAMES
+    fail_next(source, Failure(KeyError("lost"), "", making=False))  # It walks on all the same.
+    collect(source)
+    accounts = source.accounts()
+    assert accounts["steps_lost"] == 4 * FRAMES
+    assert is_balanced(accounts)
+
+
+def test_a_process_that_does_not_come_is_missed_but_has_walked_nothing(started):
+    source = started(workers=2, stalled_after=60.0)
+    collect(source)
+    ABSENT.add(0)
+    fail_next(source, LOST)
+    versions(source, range(1, 3))
+    CLOCK[0] += 60.0
+    versions(source, range(3, 6))
+    assert source.replaced == 2
+    assert source.accounts()["steps_lost"] == FRAMES
+    ABSENT.clear()
+    versions(source, range(6, 9))
+    assert source.workers[0].walker.walked > 0
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_worker_without_a_machine_waits_for_room_and_nobody_for_it(started, in_order, capsys):
+    source = started(workers=2, in_order=in_order, max_failures=2)
+    collect(source)
+    WITHOUT_ROOM.add(0)
+    fail_next(source, LOST)
+    first, other = source.workers
+    versions(source, range(1, 6))
+    assert CLOCK[0] == 0.0
+    for updates in range(6, 9):
+        CLOCK[0] += 1000.0
+        collect(source, updates)
+    assert (first.failures, source.replaced) == (1, 1)
+    assert other.walker.walked >= 8
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "rollout worker 0 died (ActorDiedError): replaced (1 of 2 in a row)",
+        "rollout worker 0 waits for room: its machine is gone",
+    ]
+    WITHOUT_ROOM.clear()
+    CLOCK[0] += room.LOOK_SECONDS
+    versions(source, range(9, 14))
+    assert capsys.readouterr().err.splitlines() == ["rollout worker 0 has room again"]
+    assert first.walker.walked > 0
+    assert first.failures == 0
+    accounts = source.accounts()
+    assert is_balanced(accounts)
+    assert accounts["steps_lost"] == FRAMES
+
+
+def test_a_run_that_has_no_room_for_any_worker_stops_with_one_line(started):
+    source = started(workers=2, stalled_after=60.0)
+    collect(source)
+    WITHOUT_ROOM.update((0, 1))
+    for worker in source.workers:
+        worker.fails = LOST
+    with pytest.raises(UserError) as stopped:
+        collect(source, 1)
+    assert str(stopped.value) == (
+        "there has been no room for any of 2 rollout workers for 60 s; expected machines to come "
+        "back (rollout.stalled-after)"
+    )
+    assert CLOCK[0] == 60.0 + room.LOOK_SECONDS  # The second loss is seen at the next look.
+    assert [worker.failures for worker in source.workers] == [1, 1]
 
 
 @pytest.mark.parametrize("error", [UserError("environment X is at fault"), KeyError("lost")])

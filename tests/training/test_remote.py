@@ -59,7 +59,7 @@ def weights_of(run):
 def process_of(worker):
     import ray
 
-    return ray.get(worker.start_reference)[0]
+    return ray.get(worker._whereabouts)[0]
 
 
 def test_with_one_worker_the_same_configuration_gives_the_same_run(config_of, tmp_path):
