@@ -226,13 +226,13 @@ class Workers:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up the accounts. What was under way is lost; the places are filled anew."""
+        """Takes up the accounts. What was under way is lost; the places, as many as there are now,
+        are filled by newcomers."""
         self.ledger.load(state)
         self.ledger.lose(state["steps_under_way"])
         self.replaced = state["workers_replaced"]
-        self.workers = [
-            self._worker(number, before + 1) for number, before in enumerate(state["incarnations"])
-        ]
+        newest = 1 + max(state["incarnations"])
+        self.workers = [self._worker(n, newest) for n in range(self.config.rollout.workers)]
 
     def settle(self) -> None:
         """Dismisses all workers. What they have begun is lost."""

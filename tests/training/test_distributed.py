@@ -19,6 +19,7 @@ from groundling.training.errors import Interrupted
 from groundling.training.loop import Training, train
 from groundling.training.metrics import read_rows
 from groundling.training.remote import RemoteWorker, WorkerLost, _Request
+from groundling.training.run import RunDirectory
 from groundling.training.worker import Failure, RolloutWorker, WorkerTraceback
 
 CPU = torch.device("cpu")
@@ -477,10 +478,26 @@ def test_a_finished_run_starts_no_workers(config_of, tmp_path, monkeypatch):
     assert after["steps_taken"] == before["steps_taken"]
 
 
-def test_another_number_of_workers_is_another_configuration(config_of, tmp_path):
+def test_a_run_goes_on_with_another_number_of_workers_none_of_whom_was_there_before(
+    config_of, tmp_path
+):
+    path, seen = tmp_path / "run", set()
+    for updates, workers in ((2, 2), (4, 1), (6, 3), (8, 2)):
+        config = config_of(updates, rollout={"workers": workers})
+        state = load_checkpoint(train(config, path, show_progress=False).checkpoint)["actor"]
+        identities = set(enumerate(state["incarnations"]))
+        assert len(identities) == workers
+        assert not identities & seen
+        seen |= identities
+        assert is_balanced(state)
+        assert state["steps_used"] == updates * FRAMES
+    assert RunDirectory(path).read_config().rollout.workers == 2
+
+
+def test_whether_there_are_workers_is_part_of_the_configuration(config_of, small_config, tmp_path):
     run = train(config_of(1), tmp_path / "run", show_progress=False)
-    with pytest.raises(UserError, match=r"rollout\.workers: 1 → 2"):
-        train(config_of(rollout={"workers": 2}), run.path, show_progress=False)
+    with pytest.raises(UserError, match=r"rollout\.workers: 1 → 0"):
+        train(small_config(save_every=1e9), run.path, show_progress=False)
 
 
 def test_nothing_is_written_if_there_is_no_room(config_of, tmp_path, monkeypatch):
@@ -490,4 +507,4 @@ def test_nothing_is_written_if_there_is_no_room(config_of, tmp_path, monkeypatch
     monkeypatch.setattr(distributed, "reserved", refuse)
     with pytest.raises(UserError, match="no room"):
         train(config_of(), tmp_path / "run", show_progress=False)
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists()
