@@ -89,10 +89,10 @@ class RemoteWorker:
 
     def dismiss(self) -> None:
         """Kills the process, if there is one."""
-        import ray
-
         self._requests.clear()
         if self._handle is not None:
+            import ray  # Not before: whoever stops a run may do so while Ray is being imported.
+
             ray.kill(self._handle)
 
     def ask_for(self, version: int, weights: Any, ask: bool, *, number: int) -> None:

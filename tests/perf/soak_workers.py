@@ -246,7 +246,10 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("runs/soak"))
     flags = parser.parse_args()
     flags.directory.mkdir(parents=True, exist_ok=True)
-    faults = bear_kills(flags)
+    try:
+        faults = bear_kills(flags)
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; the same command goes on") from None
     for fault in faults:
         print(f"✗ {fault}")
     print(f"{len(faults)} failed" if faults else "nothing failed")

@@ -5,6 +5,7 @@ them behind Ray.
 """
 
 import signal
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -498,6 +499,20 @@ def test_whether_there_are_workers_is_part_of_the_configuration(config_of, small
     run = train(config_of(1), tmp_path / "run", show_progress=False)
     with pytest.raises(UserError, match=r"rollout\.workers: 1 → 0"):
         train(small_config(save_every=1e9), run.path, show_progress=False)
+
+
+def test_a_run_that_is_stopped_while_ray_is_imported_ends_as_others_do(
+    config_of, tmp_path, monkeypatch
+):
+    def interrupt(address):
+        monkeypatch.setitem(sys.modules, "ray", None)  # To import it now would be an error.
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distributed, "RemoteWorker", RemoteWorker)
+    monkeypatch.setattr(distributed, "cluster", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config_of(), tmp_path / "run", show_progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_written_if_there_is_no_room(config_of, tmp_path, monkeypatch):
