@@ -9,7 +9,7 @@ DEMO := runs/demo
 WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all check lint types reproduce reproduce-quick reproduce-know digits look perf install clean
+.PHONY: demo test test-all check lint types reproduce reproduce-quick reproduce-know digits look perf soak install clean
 
 demo: $(INSTALLED)  ## train an agent, question its memory, write a report
 	$(BIN)/groundling train demo --run-dir $(DEMO)
@@ -56,6 +56,10 @@ perf: $(INSTALLED)  ## side-by-side speed comparisons
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[perf]"
 	$(BIN)/python tests/perf/bench_env.py
 	$(BIN)/python tests/perf/bench_workers.py
+
+soak: $(INSTALLED)  ## runs whose workers are killed, and what memory does meanwhile: an hour on two cores
+	$(BIN)/python tests/perf/soak_workers.py
+	$(BIN)/python tests/perf/soak_memory.py
 
 install: $(INSTALLED)
 

@@ -4,9 +4,11 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from groundling.envs.errors import UserError
@@ -22,13 +24,17 @@ SETTINGS = {
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes a local cluster listen on the loopback device alone, as Ray does by default on macOS and
-Windows. Read when Ray is first imported."""
+Windows; and one that does be sought there, not at the machine's own address. Read when Ray is first
+imported."""
 
 JOINING = {"RAY_gcs_server_port_wait_time_s": "2"}
 """Whoever joins a cluster knows that it is there: Ray need not try again for minutes."""
 
 CONNECT_SECONDS = 5.0
 """To reach the address of a cluster."""
+
+ELSEWHERE = ("8.8.8.8", 53)
+"""Some address beyond this machine, as Ray takes it: nothing is sent there."""
 
 HTTP2_SETTINGS = b"\x04"
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
@@ -47,13 +53,17 @@ def cluster(address: str = "") -> Iterator[None]:
     Environment variables and signal handlers are as they were found in the end.
 
     Args:
-        address: auto, or HOST:PORT of a cluster to join; empty: one is started on this machine,
-            which nothing can reach from elsewhere, and stopped in the end.
+        address: auto, or HOST:PORT of a cluster to join, which must have a node on this machine;
+            empty: one is started here, which nothing can reach from elsewhere, and stopped in the
+            end.
 
     Raises:
         UserError: no cluster answers there.
     """
-    with _environment_as_found(SETTINGS | (JOINING if address else LOOPBACK)):
+    address = _meant(address)
+    alone = not address or _is_loopback_only(address)
+    settings = SETTINGS | (LOOPBACK if alone else {}) | (JOINING if address else {})
+    with _environment_as_found(settings):
         import ray
 
         if ray.is_initialized():
@@ -75,12 +85,43 @@ def cluster(address: str = "") -> Iterator[None]:
                 raise UserError(
                     f"ray-address is {address}, but no cluster can be joined there "
                     f"({_first_line(error)}); expected auto or HOST:PORT of one, with "
-                    "RAY_AUTH_MODE=token in the environment if it wants one"
+                    "RAY_AUTH_MODE=token in the environment if it wants a token, as `ray start` "
+                    "does wherever there is one"
                 ) from error
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _meant(address: str) -> str:
+    """HOST:PORT instead of auto, where that is known: what RAY_ADDRESS says, or where the last
+    `ray start` on this machine was."""
+    if address != "auto":
+        return address
+    if os.environ.get("RAY_ADDRESS"):
+        return os.environ["RAY_ADDRESS"]
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    try:
+        return Path(folder, "ray", "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except OSError:
+        return address
+
+
+def _is_loopback_only(address: str) -> bool:
+    """Whether who answers there would not do so at the address that this machine has for others,
+    which Ray puts in the place of localhost."""
+    host, _, port = address.rpartition(":")
+    if host not in ("localhost", "127.0.0.1") or not port.isdecimal():
+        return False
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as towards_others:
+            towards_others.connect(ELSEWHERE)
+            own, _ = towards_others.getsockname()
+        socket.create_connection((own, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError):
+        return True
+    return False
 
 
 @contextmanager

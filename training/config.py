@@ -271,10 +271,13 @@ MAPPINGS = frozenset({"options", "sensors", "losses"})
 
 MAY_CHANGE = frozenset(
     {"frames", "max_minutes", "threads", "log_every", "save_every", "snapshot_every", "track"}
-    | {f"rollout.{name}" for name in ("ray_address", "num_gpus", "max_failures", "stalled_after")}
+    | {f"rollout.{name}" for name in ("workers", "device", "num_gpus", "ray_address")}
+    | {f"rollout.{name}" for name in ("max_failures", "stalled_after")}
 )
-"""Fields of TrainConfig that a resumed run may set anew: they decide how long and how often, not
-what is learned. The device is none of them: a generator's state fits its own kind of device only.
+"""Fields of TrainConfig that a resumed run may set anew: they decide how long, how often and where,
+not what is learned. The device is none of them: a generator's state fits its own kind of device
+only. But workers begin anew: there may be another number of them, elsewhere (none is no number:
+without workers episodes go on).
 """
 
 
@@ -358,8 +361,11 @@ def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
         return leaves
 
     old, new = flat(to_json(stored)), flat(to_json(wanted))
+    may_change = MAY_CHANGE
+    if 0 in (stored.rollout.workers, wanted.rollout.workers):
+        may_change = may_change - {"rollout.workers"}
     return [
         f"{name}: {old[name]} → {new[name]}"
         for name in old
-        if old[name] != new[name] and name not in MAY_CHANGE
+        if old[name] != new[name] and name not in may_change
     ]

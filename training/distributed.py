@@ -5,7 +5,9 @@ one: with N workers 2 N unrolls are under way, and no more wait than that. An un
 with a reference to the newest weights, which lie in shared memory, and comes back as a reference.
 
 A worker that dies, raises, or is silent for too long is replaced by a new one, which begins with
-fresh episodes. What it was walking is lost, and counted (`accounting`).
+fresh episodes. What it was walking is lost, and counted (`accounting`). Nothing is asked of a new
+one before its process is there. If its machine is gone, too, that may be for ever: the others go
+on without it.
 """
 
 import time
@@ -23,6 +25,7 @@ from groundling.training.metrics import Row
 from groundling.training.progress import console
 from groundling.training.remote import RemoteWorker, WorkerLost, put, wait
 from groundling.training.rollouts import Identity, make_actor
+from groundling.training.room import Room
 from groundling.training.unroll import Unroll
 from groundling.training.worker import Delivery, Failure, WorkerTraceback, to_tensors, weights_of
 
@@ -54,7 +57,7 @@ class Workers:
         self.oldest = 0
         self.workers = [self._worker(number, 0) for number in range(config.rollout.workers)]
         self._environment = environment
-        self._group: Any = None
+        self._room: Room
         self._open = ExitStack()
         self._requests = 0
         self._version = -1
@@ -78,11 +81,12 @@ class Workers:
         rehearsal.close()
         rollout = self.config.rollout
         self._open.enter_context(cluster(rollout.ray_address))
-        self._group = self._open.enter_context(reserved(rollout.workers, rollout.num_gpus))
+        group = self._open.enter_context(reserved(rollout.workers, rollout.num_gpus))
+        self._room = Room(group, self.workers, rollout.stalled_after)
         for worker in self.workers:
-            worker.start(self._group)
+            worker.start(group)
         # Their start is no training time. Who does not come in time will be missed soon enough.
-        starting = [worker.start_reference for worker in self.workers]
+        starting = [worker.awaited for worker in self.workers]
         wait(starting, rollout.stalled_after, number=len(starting))
         for worker in self.workers:
             worker.check_started()
@@ -96,11 +100,13 @@ class Workers:
             ask: unrolls that are asked for in this call shall ask the online probe.
 
         Raises:
-            UserError: a machine, or an environment, failed too often in a row.
+            UserError: a machine, or an environment, failed too often in a row, or there has been
+                no room for any worker for too long.
             Exception: what one of ours, or a plug-in, raised too often in a row.
         """
         assert length == self.config.learner.unroll_length
         while True:
+            self._room.look()
             self._replace_stalled()
             self._ask_for_more(policy_version, ask)
             delivery = self._next()
@@ -115,36 +121,42 @@ class Workers:
             return to_tensors(delivery.unroll, self.device)
 
     def _ask_for_more(self, version: int, ask: bool) -> None:
-        """Asks every worker for as many unrolls as may be under way, in turns."""
+        """Asks every worker that is there for as many unrolls as may be under way, in turns."""
         if version != self._version:
             self._version, self._weights = version, put(weights_of(self.agent))
+        there = [worker for worker in self.workers if worker.is_there()]
         for under_way in range(IN_FLIGHT):
-            for worker in self.workers:
+            for worker in there:
                 if worker.under_way <= under_way:
                     worker.ask_for(version, self._weights, ask, number=self._requests)
                     self._requests += 1
 
     def _next(self) -> Delivery | None:
         """Waits for an unroll: the first one to be there, or (`in_order`) the first one that was
-        asked for. None if a worker failed instead, or was silent for too long."""
-        waiting = sorted(self.workers, key=lambda worker: worker.first.number)
+        asked for. None if there is a new worker instead, one failed, or it is time to look."""
+        asked = [worker for worker in self.workers if worker.under_way]
+        asked.sort(key=lambda worker: worker.first.number)
         if self.config.rollout.in_order:
-            waiting = waiting[:1]
-        first = {worker.first.reference: worker for worker in waiting}
-        patience = min(map(self._deadline, waiting)) - time.monotonic()
-        ready = wait(list(first), patience)
-        return self._receive(first[ready[0]]) if ready else None
+            asked = asked[:1]
+        waiting = asked + [worker for worker in self.workers if not worker.under_way]
+        references = {worker.awaited: worker for worker in waiting}
+        until = min(self._deadline(w) if w.under_way else self._room.next_look for w in waiting)
+        ready = wait(list(references), until - time.monotonic())
+        if not ready or not references[ready[0]].under_way:
+            return None
+        return self._receive(references[ready[0]])
 
     def _receive(self, worker: RemoteWorker) -> Delivery | None:
         """What a worker has ready; None if it failed."""
         try:
             answer = worker.receive()
         except WorkerLost as lost:
-            self._replace(worker, str(lost))
+            self._replace(worker, str(lost), lost.unrolls)
             return None
         if isinstance(answer, Failure):
             said = " ".join(str(answer.error).split())
-            self._replace(worker, f"raised {type(answer.error).__name__}: {said}", answer)
+            what = f"raised {type(answer.error).__name__}: {said}"
+            self._replace(worker, what, 1 + worker.begun(), answer)
             return None
         worker.failures = 0
         self.ledger.receive(answer.id, answer.steps)
@@ -157,14 +169,24 @@ class Workers:
     def _replace_stalled(self) -> None:
         now, seconds = time.monotonic(), self.config.rollout.stalled_after
         for worker in self.workers:
-            if worker.under_way and now >= self._deadline(worker) and not worker.is_ready():
-                self._replace(worker, f"gave no unroll for {seconds:g} s")
+            overdue = now >= self._deadline(worker) and not worker.homeless
+            if overdue and not worker.is_ready():
+                self._replace(worker, f"gave no unroll for {seconds:g} s", worker.begun())
 
-    def _replace(self, worker: RemoteWorker, what: str, failure: Failure | None = None) -> None:
-        """Replaces a worker that failed, unless it did so too often, or always would."""
+    def _replace(
+        self, worker: RemoteWorker, what: str, unrolls: int, failure: Failure | None = None
+    ) -> None:
+        """Replaces a worker that failed, unless it did so too often, or always would.
+
+        Args:
+            worker: in whose place another one is put.
+            what: happened.
+            unrolls: that it had begun, and that will not come.
+            failure: what it raised, if it did.
+        """
         most = self.config.rollout.max_failures
         worker.failures += 1
-        self.ledger.lose(self.config.frames_per_update)
+        self.ledger.lose(unrolls * self.config.frames_per_update)
         too_often = worker.failures >= most
         if failure is not None:
             # What cannot be made will not be made by trying again.
@@ -179,7 +201,7 @@ class Workers:
         in_a_row = f"{worker.failures} of {most} in a row"
         console.print(f"{worker} {what}: replaced ({in_a_row})", soft_wrap=True, highlight=False)
         self.replaced += 1
-        worker.succeed(self._group)
+        worker.succeed(self._room.group)
 
     def accounts(self) -> Row:
         """Steps by what became of them, workers replaced so far, and the largest lag since the
@@ -204,13 +226,13 @@ class Workers:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up the accounts. What was under way is lost; the places are filled anew."""
+        """Takes up the accounts. What was under way is lost; the places, as many as there are now,
+        are filled by newcomers."""
         self.ledger.load(state)
         self.ledger.lose(state["steps_under_way"])
         self.replaced = state["workers_replaced"]
-        self.workers = [
-            self._worker(number, before + 1) for number, before in enumerate(state["incarnations"])
-        ]
+        newest = 1 + max(state["incarnations"])
+        self.workers = [self._worker(n, newest) for n in range(self.config.rollout.workers)]
 
     def settle(self) -> None:
         """Dismisses all workers. What they have begun is lost."""

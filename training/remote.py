@@ -15,7 +15,16 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
 class WorkerLost(Exception):
-    """A worker's process is gone, or what it made."""
+    """A worker's process is gone, or what it made.
+
+    Args:
+        what: happened, after the worker's name.
+        unrolls: that it had begun, or finished, and that will not come.
+    """
+
+    def __init__(self, what: str, unrolls: int = 1) -> None:
+        super().__init__(what)
+        self.unrolls = unrolls
 
 
 class _Request(NamedTuple):
@@ -43,7 +52,9 @@ class RemoteWorker:
         self.failures = 0
         """Since the last unroll."""
         self.since = 0.0
-        """When what is still to come may have been begun."""
+        """When what is still to come may have been begun: an unroll, or the process itself."""
+        self.homeless = False
+        """There was no room for it when somebody last looked."""
         self._handle: Any = None
         self._whereabouts: Any = None
         self._requests: deque[_Request] = deque()
@@ -68,6 +79,7 @@ class RemoteWorker:
         )
         self._handle = kind.remote(self.config, self.identity, self.asked, tuple(sys.path))
         self._whereabouts = self._handle.whereabouts.remote()
+        self.since = time.monotonic()
 
     def succeed(self, group: Any) -> None:
         """Kills the process, forgets what it was asked for, and starts another one."""
@@ -77,10 +89,10 @@ class RemoteWorker:
 
     def dismiss(self) -> None:
         """Kills the process, if there is one."""
-        import ray
-
         self._requests.clear()
         if self._handle is not None:
+            import ray  # Not before: whoever stops a run may do so while Ray is being imported.
+
             ray.kill(self._handle)
 
     def ask_for(self, version: int, weights: Any, ask: bool, *, number: int) -> None:
@@ -107,9 +119,19 @@ class RemoteWorker:
         """What was asked for first of all that is under way."""
         return self._requests[0]
 
+    def is_there(self) -> bool:
+        """Whether its process has begun, or failed to."""
+        return self.under_way > 0 or _is_there(self._whereabouts)
+
+    @property
+    def awaited(self) -> Any:
+        """Ray's reference to what is to come next: an unroll or, before any was asked for, the
+        process."""
+        return self.first.reference if self._requests else self._whereabouts
+
     def is_ready(self) -> bool:
-        """Whether `receive` would not have to wait."""
-        return bool(self._requests) and _is_there(self.first.reference)
+        """Whether what is awaited has come."""
+        return _is_there(self.awaited)
 
     def receive(self) -> Delivery | Failure:
         """Waits for what was asked for first.
@@ -126,7 +148,9 @@ class RemoteWorker:
             answer: Delivery | Failure = ray.get(request.reference)
         except ray.exceptions.RayError as error:
             self._check_made(error)
-            raise WorkerLost(f"died ({type(error).__name__})") from error
+            # It had finished one that is gone with its machine, and gone on to the next.
+            went_on = isinstance(error, ray.exceptions.ObjectLostError) and self.under_way > 0
+            raise WorkerLost(f"died ({type(error).__name__})", 1 + went_on) from error
         return answer
 
     def begun(self) -> int:
@@ -151,11 +175,6 @@ class RemoteWorker:
                 f"rollout worker {self.identity.worker} cannot begin ({why}); expected the same "
                 "groundling where it runs"
             ) from error
-
-    @property
-    def start_reference(self) -> Any:
-        """Ray's reference to something that is there as soon as the process is."""
-        return self._whereabouts
 
     def __str__(self) -> str:
         """For people: its number, and where it is or was, once it has said so."""

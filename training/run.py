@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +104,13 @@ class RunDirectory:
     def locked(self) -> Iterator[None]:
         """Makes the directory, if it is not there, and keeps other training runs out of it.
 
-        The operating system releases the lock with the process, however that ends.
+        The operating system releases the lock with the process, however that ends. If nothing was
+        written after all (`open_for`), nothing that was made here stays.
 
         Raises:
             ValueError: another process trains here, or the directory cannot be written.
         """
-        lock = FileLock(self.lock)
+        lock, is_new = FileLock(self.lock), not self.path.exists()
         with self._writing():
             self.lock.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -122,7 +123,17 @@ class RunDirectory:
         try:
             yield
         finally:
+            if not self.config.exists():
+                self._withdraw(is_new)
             lock.release()
+
+    def _withdraw(self, is_new: bool) -> None:
+        """Removes the lock and the empty folders around it; the directory itself if it is new."""
+        with suppress(OSError):  # Not where an open file cannot be removed, or others write, too.
+            self.lock.unlink()
+            self.lock.parent.rmdir()
+            if is_new:
+                self.path.rmdir()
 
     def open_for(self, config: TrainConfig) -> None:
         """Writes down what is run in the directory.

@@ -153,6 +153,30 @@ def test_who_greets_as_ray_does_is_let_through():
     cluster_module._check_reachable(answering(b"\0\0\0\x04\0\0\0\0\0"))
 
 
+def test_auto_is_what_ray_was_told_or_what_was_last_started_here(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert cluster_module._meant("auto") == "auto"
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:6379\n")
+    assert cluster_module._meant("auto") == "127.0.0.1:6379"
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:1")
+    assert cluster_module._meant("auto") == "elsewhere:1"
+    assert [cluster_module._meant(one) for one in ("", "here:2")] == ["", "here:2"]
+
+
+def test_who_listens_on_loopback_alone_is_told_from_who_others_can_reach(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        # On this way the machine's own address is that of the loopback device.
+        monkeypatch.setattr(cluster_module, "ELSEWHERE", ("127.0.0.1", 53))
+        assert not cluster_module._is_loopback_only(f"127.0.0.1:{port}")
+        assert not cluster_module._is_loopback_only(f"localhost:{port}")
+    assert cluster_module._is_loopback_only(f"127.0.0.1:{port}")
+    assert not cluster_module._is_loopback_only(f"10.0.0.1:{port}")
+    assert not cluster_module._is_loopback_only("auto")
+
+
 def test_somebody_who_keeps_silent_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -193,7 +193,8 @@ def test_what_a_resumed_run_may_set_anew_is_no_difference():
         "snapshot_every": 5,
         "track": ("wandb",),
     }
-    rollout = {"ray_address": "auto", "num_gpus": 0.5, "max_failures": 1, "stalled_after": 1.0}
+    rollout = {"workers": 1, "device": "cpu", "num_gpus": 0.0, "ray_address": "auto"}
+    rollout |= {"max_failures": 1, "stalled_after": 1.0}
     assert {*anew, *(f"rollout.{name}" for name in rollout)} == MAY_CHANGE
     here = TrainConfig(rollout=RolloutConfig(workers=2, device="cuda", num_gpus=1.0))
     anew["rollout"] = dataclasses.replace(here.rollout, **rollout)

@@ -5,6 +5,7 @@ them behind Ray.
 """
 
 import signal
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -12,13 +13,14 @@ import pytest
 import torch
 
 from groundling.envs.errors import UserError
-from groundling.training import distributed, remote
+from groundling.training import distributed, remote, room
 from groundling.training.checkpoint import load_checkpoint
 from groundling.training.distributed import IN_FLIGHT, Workers
 from groundling.training.errors import Interrupted
 from groundling.training.loop import Training, train
 from groundling.training.metrics import read_rows
 from groundling.training.remote import RemoteWorker, WorkerLost, _Request
+from groundling.training.run import RunDirectory
 from groundling.training.worker import Failure, RolloutWorker, WorkerTraceback
 
 CPU = torch.device("cpu")
@@ -52,7 +54,13 @@ class LocalWorker(RemoteWorker):
     """What it answers, or raises, instead of an unroll."""
     walker = None
 
+    @property
+    def there(self):
+        """Its process is."""
+        return self.identity.worker not in ABSENT | WITHOUT_ROOM
+
     def start(self, group):
+        self.since = CLOCK[0]
         self.walker = RolloutWorker(self.config, self.identity, self.asked, ())
         self._whereabouts = self
 
@@ -79,6 +87,10 @@ class LocalWorker(RemoteWorker):
 
 
 CLOCK = [0.0]
+ABSENT = set()
+"""Workers whose processes do not come."""
+WITHOUT_ROOM = set()
+"""Workers that have no machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +104,8 @@ def local(monkeypatch):
         return there
 
     CLOCK[0] = 0.0
+    ABSENT.clear()
+    WITHOUT_ROOM.clear()
     monkeypatch.setattr(distributed, "RemoteWorker", LocalWorker)
     monkeypatch.setattr(distributed, "wait", wait)
     monkeypatch.setattr(remote, "wait", wait)
@@ -100,7 +114,9 @@ def local(monkeypatch):
     )
     monkeypatch.setattr(distributed, "cluster", lambda address: nullcontext())
     monkeypatch.setattr(distributed, "reserved", lambda workers, num_gpus: nullcontext())
-    monkeypatch.setattr(distributed, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
+    for module in (distributed, room):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
+    monkeypatch.setattr(room, "_bundles_without_machine", lambda group: set(WITHOUT_ROOM))
 
 
 @pytest.fixture
@@ -299,6 +315,79 @@ def test_failures_count_only_in_a_row(started):
     source.ledger.check()
 
 
+def test_all_that_a_lost_worker_had_begun_is_lost(started):
+    source = started()
+    fail_next(source, WorkerLost("died (ObjectLostError)", 2))  # It was there, and went away.
+    collect(source)
+    assert source.accounts()["steps_lost"] == 2 * FRAMES
+    fail_next(source, Failure(KeyError("lost"), "", making=False))  # It walks on all the same.
+    collect(source)
+    accounts = source.accounts()
+    assert accounts["steps_lost"] == 4 * FRAMES
+    assert is_balanced(accounts)
+
+
+def test_a_process_that_does_not_come_is_missed_but_has_walked_nothing(started):
+    source = started(workers=2, stalled_after=60.0)
+    collect(source)
+    ABSENT.add(0)
+    fail_next(source, LOST)
+    versions(source, range(1, 3))
+    CLOCK[0] += 60.0
+    versions(source, range(3, 6))
+    assert source.replaced == 2
+    assert source.accounts()["steps_lost"] == FRAMES
+    ABSENT.clear()
+    versions(source, range(6, 9))
+    assert source.workers[0].walker.walked > 0
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_worker_without_a_machine_waits_for_room_and_nobody_for_it(started, in_order, capsys):
+    source = started(workers=2, in_order=in_order, max_failures=2)
+    collect(source)
+    WITHOUT_ROOM.add(0)
+    fail_next(source, LOST)
+    first, other = source.workers
+    versions(source, range(1, 6))
+    assert CLOCK[0] == 0.0
+    for updates in range(6, 9):
+        CLOCK[0] += 1000.0
+        collect(source, updates)
+    assert (first.failures, source.replaced) == (1, 1)
+    assert other.walker.walked >= 8
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "rollout worker 0 died (ActorDiedError): replaced (1 of 2 in a row)",
+        "rollout worker 0 waits for room: its machine is gone",
+    ]
+    WITHOUT_ROOM.clear()
+    CLOCK[0] += room.LOOK_SECONDS
+    versions(source, range(9, 14))
+    assert capsys.readouterr().err.splitlines() == ["rollout worker 0 has room again"]
+    assert first.walker.walked > 0
+    assert first.failures == 0
+    accounts = source.accounts()
+    assert is_balanced(accounts)
+    assert accounts["steps_lost"] == FRAMES
+
+
+def test_a_run_that_has_no_room_for_any_worker_stops_with_one_line(started):
+    source = started(workers=2, stalled_after=60.0)
+    collect(source)
+    WITHOUT_ROOM.update((0, 1))
+    for worker in source.workers:
+        worker.fails = LOST
+    with pytest.raises(UserError) as stopped:
+        collect(source, 1)
+    assert str(stopped.value) == (
+        "there has been no room for any of 2 rollout workers for 60 s; expected machines to come "
+        "back (rollout.stalled-after)"
+    )
+    assert CLOCK[0] == 60.0 + room.LOOK_SECONDS  # The second loss is seen at the next look.
+    assert [worker.failures for worker in source.workers] == [1, 1]
+
+
 @pytest.mark.parametrize("error", [UserError("environment X is at fault"), KeyError("lost")])
 def test_what_is_raised_too_often_in_a_row_comes_out_as_it_was(started, error, capsys):
     source = started(max_failures=2)
@@ -390,10 +479,40 @@ def test_a_finished_run_starts_no_workers(config_of, tmp_path, monkeypatch):
     assert after["steps_taken"] == before["steps_taken"]
 
 
-def test_another_number_of_workers_is_another_configuration(config_of, tmp_path):
+def test_a_run_goes_on_with_another_number_of_workers_none_of_whom_was_there_before(
+    config_of, tmp_path
+):
+    path, seen = tmp_path / "run", set()
+    for updates, workers in ((2, 2), (4, 1), (6, 3), (8, 2)):
+        config = config_of(updates, rollout={"workers": workers})
+        state = load_checkpoint(train(config, path, show_progress=False).checkpoint)["actor"]
+        identities = set(enumerate(state["incarnations"]))
+        assert len(identities) == workers
+        assert not identities & seen
+        seen |= identities
+        assert is_balanced(state)
+        assert state["steps_used"] == updates * FRAMES
+    assert RunDirectory(path).read_config().rollout.workers == 2
+
+
+def test_whether_there_are_workers_is_part_of_the_configuration(config_of, small_config, tmp_path):
     run = train(config_of(1), tmp_path / "run", show_progress=False)
-    with pytest.raises(UserError, match=r"rollout\.workers: 1 → 2"):
-        train(config_of(rollout={"workers": 2}), run.path, show_progress=False)
+    with pytest.raises(UserError, match=r"rollout\.workers: 1 → 0"):
+        train(small_config(save_every=1e9), run.path, show_progress=False)
+
+
+def test_a_run_that_is_stopped_while_ray_is_imported_ends_as_others_do(
+    config_of, tmp_path, monkeypatch
+):
+    def interrupt(address):
+        monkeypatch.setitem(sys.modules, "ray", None)  # To import it now would be an error.
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distributed, "RemoteWorker", RemoteWorker)
+    monkeypatch.setattr(distributed, "cluster", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config_of(), tmp_path / "run", show_progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_written_if_there_is_no_room(config_of, tmp_path, monkeypatch):
@@ -403,4 +522,4 @@ def test_nothing_is_written_if_there_is_no_room(config_of, tmp_path, monkeypatch
     monkeypatch.setattr(distributed, "reserved", refuse)
     with pytest.raises(UserError, match="no room"):
         train(config_of(), tmp_path / "run", show_progress=False)
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists()

@@ -18,7 +18,6 @@ from groundling.training.checkpoint import load_checkpoint
 from groundling.training.distributed import IN_FLIGHT
 from groundling.training.loop import Training, train
 from groundling.training.metrics import read_rows
-from groundling.training.run import RunDirectory
 
 CPU = torch.device("cpu")
 FRAMES = 15  # of an unroll: 3 environments × 5 steps
@@ -59,7 +58,7 @@ def weights_of(run):
 def process_of(worker):
     import ray
 
-    return ray.get(worker.start_reference)[0]
+    return ray.get(worker._whereabouts)[0]
 
 
 def test_with_one_worker_the_same_configuration_gives_the_same_run(config_of, tmp_path):
@@ -232,7 +231,7 @@ def test_more_workers_than_there_is_room_for_are_refused_before_anything_is_writ
     said = str(refused.value)
     assert said.startswith("workers is 1000, which takes 1000 CPU; expected no more than there is")
     assert said.endswith(" CPU free)")
-    assert not RunDirectory(tmp_path / "run").config.exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.gpu

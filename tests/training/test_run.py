@@ -142,8 +142,21 @@ def test_a_run_that_another_training_finished_a_moment_ago_is_over(config, tmp_p
 
 def test_a_lock_alone_is_no_run_of_somebody_else(config, tmp_path):
     with RunDirectory(tmp_path).locked():
-        pass
-    RunDirectory(tmp_path).check(config)
+        assert contents(tmp_path)
+        RunDirectory(tmp_path).check(config)
+
+
+def test_what_was_locked_and_never_written_to_is_left_as_it_was(config, tmp_path):
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.mkdir()
+    for path in (new, old):
+        with pytest.raises(KeyError), RunDirectory(path).locked():
+            raise KeyError
+    assert list(tmp_path.iterdir()) == [old]
+    assert list(old.iterdir()) == []
+    with RunDirectory(new).locked():
+        RunDirectory(new).open_for(config)
+    assert RunDirectory(new).lock.exists()
 
 
 def directories_nobody_can_make(tmp_path):
