@@ -211,6 +211,7 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         if word.startswith("--"):
             flag, _, value = word.removeprefix("--").partition("=")
+            found.pop(flag, None)  # The last one counts.
             found[flag] = value
         elif found:
             last = next(reversed(found))
