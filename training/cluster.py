@@ -17,6 +17,9 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # An unroll that nobody fetches any more need not be mourned on the terminal.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    # Ray's own processes would give way to everything else on the machine (niceness 15): what walks
+    # or trains there is the work itself.
+    "RAY_worker_niceness": "0",
 }
 """Environment variables that Ray reads."""
 
