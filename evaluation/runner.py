@@ -89,8 +89,8 @@ def run_jobs(jobs: Sequence[Job], room: Room | None = None) -> Outcome:
     return Outcome(stopping, failed)
 
 
-def _submit(jobs: Sequence[Job], setting: Setting, room: Room) -> dict[Any, Job]:
-    """Hands the jobs to Ray; by references to what becomes of them."""
+def check_room(room: Room) -> None:
+    """Raises UserError if no machine of the cluster that was joined has so much."""
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -101,6 +101,13 @@ def _submit(jobs: Sequence[Job], setting: Setting, room: Room) -> dict[Any, Job]
         most = max(machine.get(name, 0.0) for machine in machines)
         if asked > most:
             raise UserError(f"{flag} is {asked:g}; expected at most the {most:g} of one machine")
+
+
+def _submit(jobs: Sequence[Job], setting: Setting, room: Room) -> dict[Any, Job]:
+    """Hands the jobs to Ray; by references to what becomes of them."""
+    import ray
+
+    check_room(room)
     cpus = room.cpus
     if room.at_once is not None:
         # Ray knows of ten-thousandths.

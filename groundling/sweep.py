@@ -4,23 +4,20 @@ A point of the grid is flags of `train`, read by the same parser; Ray runs what 
 """
 
 import dataclasses
-import itertools
-import re
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from groundling.envs.errors import UserError
+from groundling.grid import dashed, grid_points, pairs, parsed
 from groundling.settings import preset_name, train_flags
-from groundling.training.config import TrainConfig, to_json
 
 if TYPE_CHECKING:
     from groundling.evaluation.jobs import Job
-    from groundling.evaluation.sweeps import Point
+    from groundling.training.population import Population
 
 STOPPED, FAILED = 130, 1
 MOST_SEEDS = 1_000
@@ -50,6 +47,14 @@ class SweepFlags:
     """Probe every run, where the environment answers questions."""
     rooms: int | None = None
     """Rooms to fit the probe's decoders on (the protocol's 30,000 unless told)."""
+    population: int = 0
+    """Instead of a grid: so many members that train side by side; now and then the worst go on with
+    weights and hyperparameters of the best, a little changed (needs the extra `tune`)."""
+    perturb_every: int | None = None
+    """Frames of each member from one such exchange to the next (a twentieth of --frames)."""
+    mutate: tuple[str, ...] = ()
+    """Hyperparameters that are changed, such as learner.learning-rate (all that the preset uses of
+    learning rate, entropy weight and weights of losses)."""
 
 
 def sweep(arguments: Sequence[str]) -> None:
@@ -59,7 +64,8 @@ def sweep(arguments: Sequence[str]) -> None:
         SweepFlags, prog=f"groundling sweep {preset}", args=words, return_unknown_args=True
     )
     _check(flags, rest)
-    _sweep(preset, flags, rest, about=" ".join(["groundling sweep", preset, *words]))
+    run = _populate if flags.population else _sweep
+    run(preset, flags, rest, about=" ".join(["groundling sweep", preset, *words]))
 
 
 def _check(flags: SweepFlags, rest: Sequence[str]) -> None:
@@ -68,9 +74,20 @@ def _check(flags: SweepFlags, rest: Sequence[str]) -> None:
         raise UserError(f"--seeds is {flags.seeds}; expected 1 to {MOST_SEEDS:,}")
     if flags.rooms is not None and flags.rooms < 1:
         raise UserError(f"--rooms is {flags.rooms}; expected at least 1")
-    for flag, instead in (("seed", "--seeds N"), ("run-dir", "--directory DIR")):
-        if any(_dashed(word.split("=")[0]) == f"--{flag}" for word in rest):
-            raise UserError(f"--{flag} is that of one run; expected {instead} for a sweep")
+    instead = {"--run-dir": "--directory DIR"}
+    if not flags.population:
+        instead["--seed"] = "--seeds N"
+    for word in rest:
+        if (flag := dashed(word.split("=")[0])) in instead:
+            raise UserError(f"{flag} is that of one run; expected {instead[flag]} for a sweep")
+    alone = {name: getattr(flags, name) for name in ("grid",) if flags.population}
+    alone |= {
+        name: getattr(flags, name) for name in ("perturb_every", "mutate") if not flags.population
+    }
+    for name, value in alone.items():
+        if value:
+            other = "no --population" if flags.population else "--population N"
+            raise UserError(f"--{name.replace('_', '-')} is given; expected {other} beside it")
 
 
 def _sweep(preset: str, flags: SweepFlags, rest: Sequence[str], *, about: str) -> None:
@@ -84,9 +101,9 @@ def _sweep(preset: str, flags: SweepFlags, rest: Sequence[str], *, about: str) -
     directory = flags.directory or Path("runs") / f"sweep-{preset}"
     probing = Probing(flags.rooms, max(1, int(room.cpus))) if flags.probe else None
     jobs = plan(directory, preset, points, seeds=flags.seeds, probing=probing)
-    fields = ", ".join(_parsed(one)[0] for one in flags.grid)
+    fields = ", ".join(parsed(one)[0] for one in flags.grid)
     asked = {"preset": preset, "grid": fields or None, "probe": flags.probe, "rooms": flags.rooms}
-    begin(directory, "sweep", asked | _pairs(rest))
+    begin(directory, "sweep", asked | pairs(rest))
     outcome = run_jobs(jobs, room)
     _conclude(directory, about, jobs, outcome.failed)
     if outcome.stopped:
@@ -113,107 +130,47 @@ def _conclude(directory: Path, about: str, jobs: Sequence["Job"], failed: Sequen
     print(f"written: {write_page(directory, about, results, failed)}")
 
 
+def _populate(preset: str, flags: SweepFlags, rest: Sequence[str], *, about: str) -> None:
+    config = train_flags(preset, rest, command="sweep").settings
+    # Torch is imported from here on.
+    from groundling.evaluation.populations import run_population
+    from groundling.evaluation.runner import Room
+    from groundling.evaluation.studies import begin
+    from groundling.training.population import Population, chosen
+
+    directory = flags.directory or Path("runs") / f"population-{preset}"
+    row = config.log_every * config.frames_per_update
+    every = max(row, config.frames // 20) if flags.perturb_every is None else flags.perturb_every
+    mutated = chosen(config, flags.mutate)
+    population = Population(config, directory.resolve(), flags.population, every, mutated)
+    room = Room(flags.cpus_per_run, flags.gpus_per_run, address=flags.ray_address)
+    asked = {"preset": preset, "population": flags.population, "perturb_every": every}
+    begin(directory, "sweep", asked | {"mutate": mutated} | pairs(rest))
+    outcome = run_population(population, room)
+    _tell(directory, about, population)
+    if outcome.stopped:
+        print("groundling: stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(STOPPED)
+    if outcome.failed:
+        for number, log in outcome.failed.items():
+            print(f"groundling: member-{number} failed, see {log}", file=sys.stderr)
+        raise SystemExit(FAILED)
+
+
+def _tell(directory: Path, about: str, population: "Population") -> None:
+    """Prints the table and writes the page, if every member has come to the end of a round."""
+    from groundling.commands import print_table
+    from groundling.evaluation.populations import gather, table, write_page
+
+    if not population.rounds_lived:
+        return
+    found = gather(population)
+    header, *rows = table(found)
+    print_table(header, rows)
+    print(f"written: {write_page(directory, about, found)}")
+    best = directory / f"member-{found['best']}"
+    print(f"best: {best}  (next: groundling evaluate {best}; groundling probe {best})")
+
+
 COLUMNS = 3
 """Points that fit into a terminal side by side."""
-
-
-def grid_points(preset: str, grid: Sequence[str], rest: Sequence[str]) -> list["Point"]:
-    """Every combination of a grid's values, checked by the parser of `train`.
-
-    Args:
-        preset: that is changed.
-        grid: FIELD=VALUE,VALUE,... each.
-        rest: flags of `train` that all have in common.
-
-    Raises:
-        UserError: a field is unknown or named twice, or two points are the same; names it.
-        SystemExit: a value is malformed.
-    """
-    axes = [_parsed(one) for one in grid]
-    names = [field for field, _ in axes]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"--grid names {twice[0]} twice; expected all of its values at once")
-    from groundling.evaluation.sweeps import Point
-
-    points: list[Point] = []
-    for values in itertools.product(*(values for _, values in axes)):
-        words = list(rest)
-        for name, value in zip(names, values, strict=True):
-            words += [f"--{name}", *value.split()]
-        config = train_flags(preset, words, command="sweep").settings
-        point = Point(_name(names, values) or preset, tuple(words), config)
-        for other in points:
-            if point.config == other.config or point.name == other.name:
-                raise UserError(
-                    f"--grid has {other.name} and {point.name}, which are the same; expected "
-                    "different values"
-                )
-        points.append(point)
-    return points
-
-
-def _parsed(one: str) -> tuple[str, list[str]]:
-    """The field and the values of FIELD=VALUE,VALUE,...
-
-    Raises:
-        UserError: there is no such field; names the nearest.
-    """
-    name, _, listed = one.partition("=")
-    field = _dashed(name)
-    values = [value.strip() for value in listed.split(",")]
-    if not field or not all(values):
-        raise UserError(f"--grid is {one!r}; expected FIELD=VALUE,VALUE,...")
-    known = _fields()
-    # An environment's options, and the weights of one's own losses, have names of their own.
-    free = field.rpartition(".")[0] in ("env.options", "agent.sensors", "learner.losses")
-    if field in ("seed", "run-dir"):
-        raise UserError(f"--grid names {field}; expected --seeds N for several seeds")
-    if field not in known and not free:
-        near = get_close_matches(field, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "expected a flag of train"
-        raise UserError(f"--grid names {field}, which is no field; {hint}")
-    return field, values
-
-
-def _dashed(name: str) -> str:
-    """As the command line has it: an underscore in the end stays."""
-    return re.sub(r"_(?=\w)", "-", name)
-
-
-def _fields() -> list[str]:
-    """Flags of train, without the dashes before them."""
-
-    def leaves(values: dict[str, object], prefix: str = "") -> list[str]:
-        found = []
-        for key, value in values.items():
-            name = prefix + _dashed(key)
-            found += leaves(value, f"{name}.") if isinstance(value, dict) and value else [name]
-        return found
-
-    return [*leaves(to_json(TrainConfig())), "agent.prediction"]
-
-
-def _name(names: Sequence[str], values: Sequence[str]) -> str:
-    """Of a point, for its directories: its values; a number, or a value of several fields, with the
-    name of its own."""
-    parts = []
-    for name, value in zip(names, values, strict=True):
-        short = re.sub(r"[^\w.+-]+", "_", value)
-        is_word = bool(re.match(r"[A-Za-z]", value)) and value not in ("True", "False")
-        last = name.rpartition(".")[2]
-        parts.append(short if is_word and list(values).count(value) == 1 else f"{last}-{short}")
-    return "-".join(parts)
-
-
-def _pairs(words: Sequence[str]) -> dict[str, str]:
-    """Flags and what stands behind them."""
-    found: dict[str, str] = {}
-    for word in words:
-        if word.startswith("--"):
-            flag, _, value = word.removeprefix("--").partition("=")
-            found.pop(flag, None)  # The last one counts.
-            found[flag] = value
-        elif found:
-            last = next(reversed(found))
-            found[last] = f"{found[last]} {word}".strip()
-    return found

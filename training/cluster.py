@@ -56,7 +56,7 @@ def cluster(address: str = "") -> Iterator[None]:
     Raises:
         UserError: no cluster answers there.
     """
-    with _environment_as_found(SETTINGS | (JOINING if address else LOOPBACK)):
+    with environment_as_found(SETTINGS | (JOINING if address else LOOPBACK)):
         import ray
 
         if ray.is_initialized():
@@ -155,7 +155,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _environment_as_found(settings: dict[str, str]) -> Iterator[None]:
+def environment_as_found(settings: dict[str, str]) -> Iterator[None]:
     """While inside, these environment variables (but for those that are set), and what Ray sets."""
     before = dict(os.environ)
     os.environ.update(settings | before)

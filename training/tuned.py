@@ -18,6 +18,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
+from groundling.training.cluster import environment_as_found
 from groundling.training.population import Member, Population, drawn
 from groundling.training.progress import Advance
 
@@ -130,7 +131,8 @@ class Watch(tune.Callback, tune.Stopper):  # type: ignore[misc]
     def on_trial_result(self, *arguments: Any, **details: Any) -> None:
         """Shows the rounds that were lived."""
         lived = [len(member.lineage) for member in self._population.members]
-        self._advance(sum(lived), f"round {min(lived) + 1} of {self._population.rounds}")
+        rounds = self._population.rounds
+        self._advance(sum(lived), f"round {min(min(lived) + 1, rounds)} of {rounds}")
 
 
 def _silent(completed: float, note: str = "") -> None:
@@ -190,7 +192,8 @@ def evolve(
             verbose=0,
         ),
     )
-    results = tuner.fit()
+    with environment_as_found(SETTINGS):
+        results = tuner.fit()
     shutil.rmtree(scratch, ignore_errors=True)
     if asked_to_stop():
         return {}
