@@ -82,11 +82,11 @@ def gather(population: Population) -> dict[str, Any]:
         the best one had at the end of each round}.
     """
     rounds = population.rounds_lived
-    members = [
+    members: list[dict[str, Any]] = [
         {"member": one.number, "path": str(one.run.path), "rounds": one.lineage[:rounds]}
         for one in population.members
     ]
-    best = max(members, key=_last_score)["member"]
+    best = int(max(members, key=_last_score)["member"])
     return {
         "mutated": list(population.mutated),
         "members": members,

@@ -221,7 +221,9 @@ class Member:
         except NonFiniteLoss:
             score = None
         row: Row = {"round": number, "frames": frames, "score": score, "parent": self.parent}
-        write_row(self.run.path / "lineage.jsonl", row | self.values)
+        row.update(self.values)
+        self.run.make(self.run.path)
+        write_row(self.run.path / "lineage.jsonl", row)
         self.parent = self.number
         return row
 

@@ -98,7 +98,7 @@ class stopped_by:  # noqa: N801  (a context manager, named like a function)
         self._thread.join()
 
 
-class Watch(tune.Callback, tune.Stopper):  # type: ignore[misc]
+class Watch(tune.Callback, tune.Stopper):
     """Shows how far the population has come, and stops it on request.
 
     Args:
@@ -197,7 +197,8 @@ def evolve(
     shutil.rmtree(scratch, ignore_errors=True)
     if asked_to_stop():
         return {}
-    return {_number(one): str(one.error) for one in results if one.error is not None}
+    ended = [results[place] for place in range(len(results))]
+    return {_number(one): str(one.error) for one in ended if one.error is not None}
 
 
 def _scheduler(population: Population, first_round: int) -> PopulationBasedTraining:
