@@ -80,12 +80,9 @@ def _check(flags: SweepFlags, rest: Sequence[str]) -> None:
     for word in rest:
         if (flag := dashed(word.split("=")[0])) in instead:
             raise UserError(f"{flag} is that of one run; expected {instead[flag]} for a sweep")
-    alone = {name: getattr(flags, name) for name in ("grid",) if flags.population}
-    alone |= {
-        name: getattr(flags, name) for name in ("perturb_every", "mutate") if not flags.population
-    }
-    for name, value in alone.items():
-        if value:
+    apart = ("grid", "seeds", "probe", "rooms") if flags.population else ("perturb_every", "mutate")
+    for name in apart:
+        if getattr(flags, name) != getattr(SweepFlags(), name):
             other = "no --population" if flags.population else "--population N"
             raise UserError(f"--{name.replace('_', '-')} is given; expected {other} beside it")
 

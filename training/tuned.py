@@ -10,7 +10,8 @@ import random
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -54,7 +55,7 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """A round."""
         number = self.first_round + self.iteration
-        with stopped_by(stop_file(self.population)):
+        with _stopped_by(stop_file(self.population)):
             row = self.member.live(number)
         score = row["score"]
         return {
@@ -76,26 +77,24 @@ def stop_file(population: Population) -> Path:
     return population.directory / "stop"
 
 
-class stopped_by:  # noqa: N801  (a context manager, named like a function)
+@contextmanager
+def _stopped_by(file: Path) -> Iterator[None]:
     """While inside, this process is asked to stop (SIGTERM) as soon as a file is there."""
+    over = threading.Event()
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.3):
-            if self._file.exists():
+    def watch() -> None:
+        while not over.wait(0.3):
+            if file.exists():
                 os.kill(os.getpid(), SIGTERM)
                 return
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._thread.join()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Watch(tune.Callback, tune.Stopper):

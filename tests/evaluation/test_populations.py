@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,10 @@ from groundling.training.population import Population
 from groundling.training.presets import preset
 
 RATE = "learner.learning_rate"
+WITH_TUNE = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in NEEDED),
+    reason="needs Ray Tune: pip install 'groundling[tune]'",
+)
 SMALL = ["--frames", "120", "--log-every", "1", "--env.num-envs", "3", "--env.rooms.size", "3"]
 SMALL += ["--env.rooms.episode-length", "4", "--learner.unroll-length", "5"]
 SMALL += ["--agent.core-size", "8"]
@@ -71,6 +78,7 @@ def ended(*arguments: str) -> int | str | None:
     [
         (["--population", "1"], "--population is 1; expected at least 2"),
         (["--population", "2", "--grid", "learner.discount=0.9"], "--grid is given; expected no"),
+        (["--population", "2", "--seeds", "5"], "--seeds is given; expected no --population"),
         (["--mutate", "learner.learning-rate"], "--mutate is given; expected --population N"),
         (["--perturb-every", "9"], "--perturb-every is given; expected --population N"),
         (["--population", "2", "--mutate", "learner.learnin-rate"], "did you mean learner.learn"),
@@ -97,10 +105,7 @@ def test_without_ray_tune_the_extra_is_named(capsys, monkeypatch, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in NEEDED),
-    reason="needs Ray Tune: pip install 'groundling[tune]'",
-)
+@WITH_TUNE
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_population_goes_on_from_its_best_and_leaves_runs_like_any_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -125,3 +130,32 @@ def test_a_population_goes_on_from_its_best_and_leaves_runs_like_any_other(
     assert ended("evaluate", best, "--episodes", "8") == 0
     assert ended(*command, *SMALL) == 0, "there is nothing left to do"
     assert ended(*command, *SMALL, "--seed", "3") == 2
+
+
+@pytest.mark.slow
+@WITH_TUNE
+@pytest.mark.usefixtures("ray_cluster")
+def test_ctrl_c_has_the_members_save(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "population"
+    long = ["--frames", "100000000", "--perturb-every", "50000000", "--save-every", "1e9"]
+    over = threading.Event()
+
+    def interrupt() -> None:
+        while not list(directory.glob("member-*/metrics.jsonl")) and not over.wait(0.2):
+            pass
+        if not over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    try:
+        words = ["--population", "2", "--directory", str(directory), *SMALL, *long]
+        assert ended("sweep", "know-small-none", *words) == 130
+    finally:
+        over.set()
+        watcher.join()
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+    walked = [run.parent for run in directory.glob("member-*/metrics.jsonl")]
+    assert walked
+    assert all((run / "checkpoints" / "latest.pt").exists() for run in walked)
+    assert not (directory / "tune").exists()
