@@ -34,7 +34,7 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	mkdir -p .typecheck/groundling
 	ln -sfn $(addprefix ../../,agents envs training evaluation) .typecheck/groundling/
-	ln -sfn $(addprefix ../../groundling/,__init__.py __main__.py cli.py commands.py ask.py listing.py py.typed) .typecheck/groundling/
+	ln -sfn $(addprefix ../../groundling/,__init__.py __main__.py cli.py settings.py grid.py sweep.py commands.py ask.py listing.py py.typed) .typecheck/groundling/
 	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml groundling
 
 reproduce: $(INSTALLED)  ## the study behind the README's table: hours; goes on where it stopped

@@ -28,12 +28,7 @@ def learning_curve(metrics: Sequence[Row], returns: Any) -> bytes:
     """Episode return against frames, between chance and the explorer."""
     figure = Figure(figsize=(7.2, 3.2), dpi=144, layout="constrained")
     axes = figure.subplots()
-    points = [
-        (row["frames"] / 1e6, row["episode_return"])
-        for row in metrics
-        if row["frames"] is not None and row["episode_return"] is not None
-    ]
-    axes.plot(*zip(*points, strict=True), color=COLOURS["agent"], label="agent, training")
+    axes.plot(*_earned(metrics), color=COLOURS["agent"], label="agent, training")
     if returns:
         for name, style in (("explorer", "--"), ("random", ":")):
             if name in returns["returns"]:
@@ -44,6 +39,35 @@ def learning_curve(metrics: Sequence[Row], returns: Any) -> bytes:
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return png(figure)
+
+
+def learning_curves(groups: Mapping[str, Sequence[Sequence[Row]]]) -> bytes:
+    """Episode return against frames, every run a line, every group a colour.
+
+    Args:
+        groups: the metrics of each group's runs.
+    """
+    figure = Figure(figsize=(7.2, 3.6), dpi=144, layout="constrained")
+    axes = figure.subplots()
+    for place, (name, group) in enumerate(groups.items()):
+        for index, metrics in enumerate(group):
+            points = _earned(metrics)
+            label = name if index == 0 else None
+            axes.plot(*points, color=f"C{place}", linewidth=1, alpha=0.8, label=label)
+    axes.set_xlabel("million frames")
+    axes.set_ylabel("episode return")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return png(figure)
+
+
+def _earned(metrics: Sequence[Row]) -> tuple[list[float], list[float]]:
+    """Million frames, and the return of the episodes that had ended since the row before."""
+    points = [
+        (row["frames"] / 1e6, row["episode_return"])
+        for row in metrics
+        if row["frames"] is not None and row["episode_return"] is not None
+    ]
+    return [frames for frames, _ in points], [earned for _, earned in points]
 
 
 def probe_overview(probe: Any) -> bytes:

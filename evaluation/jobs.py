@@ -1,25 +1,36 @@
-"""Jobs: commands of `groundling` in processes of their own, several jobs at a time, one per core.
+"""Jobs: runs that are trained, evaluated and probed by `groundling` commands of their own.
 
 What has its result is skipped and what was interrupted resumes, so the same jobs can be run again
-after anything.
+after anything. Every command is a process, so that a crash, or a lack of memory, ends one run only.
+`evaluation/runner.py` decides where and when. Imports nothing heavy: Ray's processes need no more.
 """
 
-import itertools
 import os
 import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from groundling.training.loop import stop_request
-from groundling.training.progress import Advance, console, progress
+from filelock import FileLock, Timeout
 
 STOPPED = 130
 """Exit code of a command that Ctrl-C ended."""
+
+SECONDS_BETWEEN_LOOKS = 0.2
+"""At a command that runs; between two of them a request to stop is heard."""
+
+CHILD = """
+import ctypes, runpy, signal, sys
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+runpy.run_module("groundling", run_name="__main__", alter_sys=True)
+"""
+"""`python -m groundling`, which saves and ends when whoever started it is no more (on Linux)."""
 
 
 class Command(NamedTuple):
@@ -43,7 +54,7 @@ class Job:
     """One run, from training to probing."""
 
     variant: str
-    """Of the family's presets."""
+    """What it has in common with its other seeds."""
     seed: int
     """Of the run."""
     directory: Path
@@ -57,113 +68,96 @@ class Job:
         return f"{self.variant}-{self.seed}"
 
     @property
+    def log(self) -> Path:
+        """Everything its commands print."""
+        return self.directory.parent / f"{self.name}.log"
+
+    @property
     def done(self) -> bool:
         """Whether no command is left to be run."""
         return all(command.done for command in self.commands)
 
 
-class Runner:
-    """Runs jobs, several at a time, each on a core of its own.
+class Setting(NamedTuple):
+    """What a job's commands run in."""
+
+    directory: Path
+    """The current one."""
+    environment: dict[str, str]
+    """Ray's variables as they were before Ray was started: the others are those of the machine."""
+    cores: int
+    """Of this machine, that a job is pinned to as long as so many are free (0: it is not)."""
+
+
+def run_job(job: Job, setting: Setting) -> str | None:
+    """Runs the commands that have not left their result yet, one after the other.
 
     Args:
-        jobs: in the order in which they are to be started; those that are done are left alone.
-        workers: jobs at a time.
+        job: its paths may be relative to the setting's directory.
+        setting: see `Setting`.
+
+    Returns:
+        The command that failed, if one did; the ones after it were not run.
+
+    Raises:
+        KeyboardInterrupt: the job was stopped, and its command has ended.
     """
-
-    def __init__(self, jobs: Sequence[Job], *, workers: int) -> None:
-        self.failed: list[Job] = []
-        """Jobs of which a command ended with an error."""
-        self._workers = workers
-        self._jobs = len(jobs)
-        self._done = sum(job.done for job in jobs)
-        self._waiting = deque(job for job in jobs if not job.done)
-        self._running: list[subprocess.Popen[bytes]] = []
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()  # Held to change any of these.
-
-    def run(self) -> bool:
-        """Runs what is not finished yet; whether it was left to come to its end.
-
-        Ctrl-C stops the running commands, of which training saves what it has, and starts no more.
-        """
-        processors: Sequence[int | None] = [None]
-        if hasattr(os, "sched_getaffinity"):
-            processors = sorted(os.sched_getaffinity(0))
-        with stop_request() as asked_to_stop, progress("runs", self._jobs) as advance:
-            advance(self._done)
-            threads = [
-                threading.Thread(target=self._work, args=(processor, advance))
-                for processor in itertools.islice(itertools.cycle(processors), self._workers)
-            ]
-            for thread in threads:
-                thread.start()
-            # An interrupted `join` would take a thread that still waits for its command for ended
-            # (python/cpython#90882): signals only leave a request, which is looked at here.
-            while alive := [thread for thread in threads if thread.is_alive()]:
-                alive[0].join(0.2)
-                if asked_to_stop() and not self._stopping.is_set():
-                    self._stop()
-        return not self._stopping.is_set()
-
-    def _stop(self) -> None:
-        with self._lock:
-            self._stopping.set()
-            for process in self._running:
-                process.terminate()
-
-    def _work(self, processor: int | None, advance: Advance) -> None:
-        while not self._stopping.is_set():
-            with self._lock:
-                if not self._waiting:
-                    return
-                job = self._waiting.popleft()
-            try:
-                succeeded = self._run_job(job, processor)
-            except Exception:  # Of ours, or a full disk: the other jobs go on.
-                console.print_exception()
-                succeeded = False
-            with self._lock:
-                if self._stopping.is_set():
-                    return
-                self._done += 1
-                if not succeeded:
-                    self.failed.append(job)
-                advance(self._done, job.name)
-
-    def _run_job(self, job: Job, processor: int | None) -> bool:
-        """Runs the commands that have not left their result yet; whether all succeeded."""
-        job.directory.parent.mkdir(parents=True, exist_ok=True)
-        with (job.directory.parent / f"{job.name}.log").open("a") as log:
+    with chdir(setting.directory), _own_cores(setting.cores) as cores:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("a") as log:
             for command in job.commands:
                 if command.done:
                     continue
-                if self._call(command.words, processor, log) != 0:
-                    if not self._stopping.is_set():
-                        called = f"groundling {' '.join(command.words)}"
-                        told = f"{job.name}: `{called}` failed, see {log.name}"
-                        console.print(told, markup=False)
-                    return False
+                if _call(command.words, log, setting.environment, cores) != 0:
+                    return f"groundling {' '.join(command.words)}"
                 command.result.touch()
-        return True
+    return None
 
-    def _call(self, words: tuple[str, ...], processor: int | None, log: IO[str]) -> int:
-        """Runs a `groundling` command in a process of its own; returns its exit code."""
-        with self._lock:
-            if self._stopping.is_set():
-                return STOPPED
-            process = subprocess.Popen(
-                [sys.executable, "-m", "groundling", *words],
-                stdout=log,
-                stderr=log,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-                # Ctrl-C at a terminal is ours to pass on: a second one would keep a command from
-                # saving.
-                start_new_session=True,
-            )
-            self._running.append(process)
-        if processor is not None:
-            os.sched_setaffinity(process.pid, {processor})
-        code = process.wait()
-        with self._lock:
-            self._running.remove(process)
-        return code
+
+def _call(
+    words: tuple[str, ...], log: IO[str], environment: dict[str, str], cores: set[int]
+) -> int:
+    """Runs a `groundling` command in a process of its own; returns its exit code."""
+    machine = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    process = None
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, *words],
+            stdout=log,
+            stderr=log,
+            env=machine | environment | {"OMP_NUM_THREADS": str(len(cores) or 1)},
+            # Ctrl-C at a terminal is the runner's to pass on: a second one would keep a command
+            # from saving.
+            start_new_session=True,
+        )
+        if cores:
+            os.sched_setaffinity(process.pid, cores)
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(SECONDS_BETWEEN_LOOKS)
+    except KeyboardInterrupt:
+        if process is not None:
+            process.terminate()
+            process.wait()
+        raise
+
+
+@contextmanager
+def _own_cores(number: int) -> Iterator[set[int]]:
+    """So many cores of this machine that no other job has; none, if there are not enough.
+
+    The operating system gives them back with this process, however that ends.
+    """
+    if not number or not hasattr(os, "sched_getaffinity"):
+        yield set()
+        return
+    locks = Path(tempfile.gettempdir()) / f"groundling-cores-{os.getuid()}"
+    locks.mkdir(exist_ok=True)
+    with ExitStack() as held:
+        cores: set[int] = set()
+        for core in sorted(os.sched_getaffinity(0)):
+            if len(cores) < number:
+                with suppress(Timeout):
+                    held.enter_context(FileLock(locks / str(core)).acquire(blocking=False))
+                    cores.add(core)
+        yield cores if len(cores) == number else set()

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from groundling.envs.digits.options import FOLDS
 from groundling.envs.errors import UserError
 from groundling.evaluation.figures import png
-from groundling.evaluation.jobs import STOPPED, Command, Job, Runner
+from groundling.evaluation.jobs import STOPPED, Command, Job
+from groundling.evaluation.runner import Room, run_jobs
 from groundling.evaluation.statistics import Interval, clustered_interval, difference, mean_interval
 from groundling.evaluation.summary import markdown_table
 from groundling.training.checkpoint import load_checkpoint
@@ -290,18 +291,17 @@ def _study(flags: StudyFlags) -> None:
     directory = flags.directory or Path("runs") / flags.family
     names = flags.names or FAMILIES[flags.family]
     jobs = plan(flags.family, names, flags.seeds, directory, flags.frames)
-    runner = Runner(jobs, workers=flags.workers)
-    finished = runner.run()
+    outcome = run_jobs(jobs, Room(at_once=flags.workers))
     results = gather(jobs, flags.output / f"{flags.family}.json")
     if results["runs"]:
         text, picture = SUMMARIES[flags.family](results["runs"])
         write_text(flags.output / f"{flags.family}.md", text + "\n")
         write_bytes(flags.output / f"{flags.family}.png", picture)
         print(text)
-    if not finished:
+    if outcome.stopped:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED)
-    raise SystemExit(1 if runner.failed else 0)
+    raise SystemExit(1 if outcome.failed else 0)
 
 
 if __name__ == "__main__":

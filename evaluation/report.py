@@ -69,19 +69,20 @@ def write_report(
             comparison = compare([run.path for run in runs])
         except UserError as error:  # Agents with attention are each asked about what they sensed.
             apart = str(error)
-    page = _template().render(
+    text = page(
+        "report.html",
         runs=[
             _sections(run, gathered[str(run.path)], inside[str(run.path)], shown) for run in runs
         ],
         comparison=comparison,
         apart=apart,
-        dots=_png(comparison_dots(comparison)) if comparison else None,
+        dots=inline_png(comparison_dots(comparison)) if comparison else None,
         control_task=CONTROL_TASK,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     numbers = {"runs": gathered, "comparison": comparison}
     write_text(file.with_name("results.json"), json.dumps(numbers, indent=1) + "\n")
-    write_text(file, page)
+    write_text(file, text)
     return file
 
 
@@ -126,8 +127,8 @@ def _sections(
     film = film_run(run.path, run.media / "episode.gif")
     return found | {
         "path": str(run.path),
-        "curve": _png(learning_curve(metrics, found["returns"])) if metrics else None,
-        "bars": _png(accuracy_bars(probe)) if probe else None,
+        "curve": inline_png(learning_curve(metrics, found["returns"])) if metrics else None,
+        "bars": inline_png(accuracy_bars(probe)) if probe else None,
         "ages": _steps(probe, "steps_since_seen", "steps since seen"),
         "times": _steps(probe, "time_in_episode", "steps of the episode"),
         "findings": [_illustrated(finding) for finding in inside.values()],
@@ -140,7 +141,7 @@ def _sections(
 
 def _illustrated(finding: Finding) -> dict[str, Any]:
     """A finding with its pictures inside."""
-    pictures = {name: _png(picture) for name, picture in finding.pictures.items()}
+    pictures = {name: inline_png(picture) for name, picture in finding.pictures.items()}
     return vars(finding) | {"pictures": pictures}
 
 
@@ -148,7 +149,13 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _template() -> jinja2.Template:
+def page(name: str, /, **content: Any) -> str:
+    """A page of ours with its content.
+
+    Args:
+        name: of the template, which extends `page.html`.
+        content: what it shows.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("groundling.evaluation", "."),
         autoescape=True,
@@ -158,7 +165,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters["words"] = lambda name: name.replace("_", " ")
     environment.filters["share"] = _share
-    return environment.get_template("report.html")
+    return environment.get_template(name).render(content)
 
 
 def _share(value: float | None) -> str:
@@ -173,8 +180,9 @@ def _inline(content: bytes, kind: str) -> str:
 
 def _steps(probe: Any, table: str, axis: str) -> str | None:
     picture = accuracy_against_steps(probe[table], axis) if probe else None
-    return _png(picture) if picture else None
+    return inline_png(picture) if picture else None
 
 
-def _png(content: bytes) -> str:
+def inline_png(content: bytes) -> str:
+    """A data address that holds a PNG itself."""
     return _inline(content, "image/png")

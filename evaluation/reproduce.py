@@ -2,8 +2,9 @@
 
     python -m groundling.evaluation.reproduce [--seeds N] [--directory runs/know-small]
 
-Everything is a `groundling` command in a process of its own, pinned to a core. What has its result
-is skipped and a run that was interrupted resumes, so the same command goes on after anything. What
+Everything is a `groundling` command in a process of its own, pinned to a core (`evaluation/jobs`,
+`evaluation/runner`). What has its result is skipped and a run that was interrupted resumes, so the
+same command goes on after anything. What
 was measured is gathered in FAMILY.json, small enough to be kept with the code;
 `evaluation/summary.py` makes its picture and tables.
 """
@@ -21,7 +22,9 @@ from typing import Annotated, Any
 import tyro
 
 from groundling.envs.errors import UserError
-from groundling.evaluation.jobs import STOPPED, Command, Job, Runner
+from groundling.evaluation.jobs import STOPPED, Command, Job
+from groundling.evaluation.runner import Room, run_jobs
+from groundling.evaluation.studies import begin
 from groundling.evaluation.summary import summarise
 from groundling.training.presets import FAMILIES
 from groundling.training.run import RunDirectory, write_text
@@ -235,52 +238,18 @@ def main() -> None:
 
 
 def _study(flags: StudyFlags) -> None:
-    _begin(flags)
+    given = {"family": flags.family} | dataclasses.asdict(flags.budget)
+    begin(flags.directory, "study", given)
     seeds = {name: min(flags.seeds, FULL[name]) for name in flags.variants}
     jobs = plan(flags.directory, family=flags.family, seeds=seeds, budget=flags.budget, at=flags.at)
-    runner = Runner(jobs, workers=flags.workers)
-    finished = runner.run()
+    outcome = run_jobs(jobs, Room(at_once=flags.workers))
     results = gather(jobs, flags.output / f"{flags.family}.json", at=flags.at)
     if results["runs"]:
         print(summarise(results, flags.output / flags.family))
-    if not finished:
+    if outcome.stopped:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED)
-    raise SystemExit(1 if runner.failed else 0)
-
-
-def _begin(flags: StudyFlags) -> None:
-    """Writes down what every run of this directory may use, or refuses to mix it with other runs.
-
-    Raises:
-        UserError: the directory holds runs of another family, or with another budget, or cannot be
-            written.
-    """
-    file = flags.directory / "study.json"
-    given = {"family": flags.family} | dataclasses.asdict(flags.budget)
-    try:
-        flags.directory.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            if any(flags.directory.glob("*/config.json")):
-                raise UserError(
-                    f"--directory {flags.directory} holds runs that no study began; expected a "
-                    "study's, or a new one"
-                )
-            write_text(file, json.dumps(given) + "\n")
-        begun = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"--directory {flags.directory} cannot be used ({error}); expected one you may write to"
-        ) from error
-    for name in given | begun:
-        now, then = (values.get(name) for values in (given, begun))
-        if now != then:
-            is_now = "not given" if now is None else now
-            was_then = "without" if then is None else f"with {then}"
-            raise UserError(
-                f"--{name.replace('_', '-')} is {is_now}, but {flags.directory} was begun "
-                f"{was_then}; expected the same, or another --directory"
-            )
+    raise SystemExit(1 if outcome.failed else 0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from groundling.agents.config import AgentConfig
 from groundling.envs.rooms.options import RoomsOptions
+from groundling.training.cluster import cluster
 from groundling.training.config import (
     EnvironmentConfig,
     LearnerConfig,
@@ -52,6 +53,19 @@ def small_config(small_agent):
         return TrainConfig(**({"frames": 3 * 5 * 8, "log_every": 1} | parts | fields))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory):
+    """Ray on this machine, whose start takes seconds. Runs inside a test leave it running."""
+    here = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("cluster"))  # Ray has its workers look for modules there.
+    try:
+        with cluster():
+            os.chdir(here)
+            yield
+    finally:
+        os.chdir(here)
 
 
 @pytest.fixture

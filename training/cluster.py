@@ -19,6 +19,9 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # An unroll that nobody fetches any more need not be mourned on the terminal.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    # Ray's own processes would give way to everything else on the machine (niceness 15): what walks
+    # or trains there is the work itself.
+    "RAY_worker_niceness": "0",
 }
 """Environment variables that Ray reads."""
 
@@ -63,7 +66,7 @@ def cluster(address: str = "") -> Iterator[None]:
     address = _meant(address)
     alone = not address or _is_loopback_only(address)
     settings = SETTINGS | (LOOPBACK if alone else {}) | (JOINING if address else {})
-    with _environment_as_found(settings):
+    with environment_as_found(settings):
         import ray
 
         if ray.is_initialized():
@@ -193,7 +196,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _environment_as_found(settings: dict[str, str]) -> Iterator[None]:
+def environment_as_found(settings: dict[str, str]) -> Iterator[None]:
     """While inside, these environment variables (but for those that are set), and what Ray sets."""
     before = dict(os.environ)
     os.environ.update(settings | before)

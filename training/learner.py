@@ -296,6 +296,9 @@ class Learner:
         """The inverse of `state_dict`."""
         self.agent.load_state_dict(state["agent"])  # type: ignore[arg-type]
         self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
+        # The configuration decides: a member of a population may go on with another step size.
+        for group in self.optimiser.param_groups:
+            group |= {"lr": self.config.learning_rate, "eps": self.config.adam_epsilon}
         self.updates = int(state["updates"])  # type: ignore[call-overload]
         self.generator.set_state(state["generator"])  # type: ignore[arg-type]
         if self.monitor is not None:

@@ -158,6 +158,7 @@ def test_a_wrong_flag_is_named(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_study_runs_and_is_gathered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

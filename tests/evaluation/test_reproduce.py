@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from groundling.evaluation.jobs import Command, Job, Runner
+from groundling.evaluation import reproduce
+from groundling.evaluation.jobs import Command, Job
 from groundling.evaluation.reproduce import FULL, Budget, gather, main, plan
+from groundling.evaluation.runner import Outcome, run_jobs
 from groundling.evaluation.summary import summarise
 from groundling.training.presets import FAMILIES, PRESETS, VARIANTS
 from groundling.training.run import RunDirectory
@@ -66,7 +68,7 @@ def test_studies_with_different_budgets_do_not_mix(tmp_path: Path, monkeypatch, 
         directory = tmp_path / name
         flags = ["--directory", str(directory), "--output", str(tmp_path), *given]
         monkeypatch.setattr("sys.argv", ["reproduce", *flags])
-        monkeypatch.setattr(Runner, "run", lambda runner: True)
+        monkeypatch.setattr(reproduce, "run_jobs", lambda jobs, room: Outcome(False, []))
         with pytest.raises(SystemExit) as ended:
             main()
         return ended.value.code
@@ -94,6 +96,7 @@ def test_studies_with_different_budgets_do_not_mix(tmp_path: Path, monkeypatch, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None:
     run = tmp_path / "none-0"
     small = ["--env.rooms.size", "4", "--env.rooms.view-size", "3"]
@@ -110,9 +113,7 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
         Command((*probe, "--frames", "512"), directory.results(512)),
     )
     job = Job("none", 0, run, commands)
-    runner = Runner([job], workers=1)
-    assert runner.run()
-    assert not runner.failed
+    assert run_jobs([job]) == (False, [])
     results = gather([job], tmp_path / "small.json", at=[512])
     assert json.loads((tmp_path / "small.json").read_text()) == results
     assert results["runs"][0]["variant"] == "none"
@@ -126,9 +127,8 @@ def test_a_finished_run_is_skipped_and_a_failure_is_told(tmp_path: Path) -> None
     other = Job(
         "none", 1, tmp_path / "none-1", (Command(broken, tmp_path / "none-1" / ".trained"),)
     )
-    runner = Runner([finished, other], workers=2)
-    assert runner.run()
-    assert runner.failed == [other], "a job whose commands have left their results is not run again"
+    failed = run_jobs([finished, other]).failed
+    assert failed == [other], "a job whose commands have left their results is not run again"
     assert "no-such-preset" in (tmp_path / "none-1.log").read_text()
 
 

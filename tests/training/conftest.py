@@ -1,24 +1,8 @@
-"""What runs with workers are tested with: a configuration, and one Ray cluster for all."""
-
-import os
+"""What runs with workers are tested with: a configuration."""
 
 import pytest
 
-from groundling.training.cluster import cluster
 from groundling.training.config import RolloutConfig
-
-
-@pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory):
-    """Ray on this machine, whose start takes seconds. Runs inside a test leave it running."""
-    here = os.getcwd()
-    os.chdir(tmp_path_factory.mktemp("cluster"))  # Ray has its workers look for modules there.
-    try:
-        with cluster():
-            os.chdir(here)
-            yield
-    finally:
-        os.chdir(here)
 
 
 @pytest.fixture(scope="session")

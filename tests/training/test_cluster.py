@@ -91,6 +91,13 @@ def test_a_cluster_that_is_there_is_used_and_goes_on(ray_cluster):
     assert ray.is_initialized()
 
 
+def test_what_works_behind_ray_does_not_give_way_to_the_rest_of_the_machine(ray_cluster):
+    import ray
+
+    niceness = ray.remote(lambda: os.nice(0)).remote()
+    assert ray.get(niceness) == os.nice(0)
+
+
 def test_room_that_was_reserved_is_given_back(ray_cluster, monkeypatch):
     import ray
 
@@ -190,7 +197,7 @@ def test_environment_variables_are_as_they_were_found(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
     before = dict(os.environ)
-    with cluster_module._environment_as_found({"RAY_USAGE_STATS_ENABLED": "0", "RAY_NEW": "1"}):
+    with cluster_module.environment_as_found({"RAY_USAGE_STATS_ENABLED": "0", "RAY_NEW": "1"}):
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "mine"
         assert os.environ["RAY_NEW"] == "1"
         os.environ |= {"RAY_AUTH_MODE": "token", "PYTHONBREAKPOINT": "ray", "RAY_OTHER": "1"}
@@ -199,7 +206,7 @@ def test_environment_variables_are_as_they_were_found(monkeypatch):
 
 def test_what_others_do_to_the_environment_stays(monkeypatch):
     monkeypatch.setenv("OF_SOMEBODY", "before")
-    with cluster_module._environment_as_found({}):
+    with cluster_module.environment_as_found({}):
         os.environ["OF_SOMEBODY"] = "after"
     assert os.environ["OF_SOMEBODY"] == "after"
 
