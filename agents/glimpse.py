@@ -231,11 +231,7 @@ class Binding(nn.Module):
         super().__init__()
         self.fovea = fovea
         self.what = linear(inputs, size, gain=RECTIFIED / math.sqrt(fovea.scales) / fovea.size)
-        self.rows = nn.Embedding(fovea.scales * fovea.height, size)
-        self.columns = nn.Embedding(fovea.scales * fovea.width, size)
-        for factor in (self.rows, self.columns):
-            # Of variance 1, and so is the product, which has no heavy tails as that of normals has.
-            nn.init.uniform_(factor.weight, -math.sqrt(3.0), math.sqrt(3.0))
+        self.rows, self.columns = _codes(fovea, size)
 
     def forward(self, embedded: Tensor, location: Tensor | None) -> Tensor:
         """Reads a glimpse.
@@ -256,6 +252,51 @@ class Binding(nn.Module):
         across = (what * self.columns(column).unsqueeze(-3)).sum(-2)
         bound: Tensor = (across * self.rows(row)).sum((-3, -2)) + self.what.bias
         return bound.relu().view(*leading, -1)
+
+
+class Unbinding(nn.Module):
+    """Tells what each place of a glimpse holds, from where in the view it lies: the way back of
+    `Binding`.
+
+    e = V (h ⊙ R[row] ⊙ C[column]) + b: what stands at a place of the view comes of h in the same
+    way, whatever place of a glimpse shows it.
+
+    Args:
+        fovea: cuts out glimpses.
+        inputs: size of h.
+        size: of e.
+    """
+
+    def __init__(self, fovea: Fovea, inputs: int, size: int) -> None:
+        super().__init__()
+        self.fovea = fovea
+        self.rows, self.columns = _codes(fovea, inputs)
+        self.what = linear(inputs, size)
+
+    def forward(self, hidden: Tensor, location: Tensor | None) -> Tensor:
+        """Tells of a glimpse.
+
+        Args:
+            hidden: [N, inputs].
+            location: [N, 2]: coordinates; None to leave them unsaid, as if all lay in the centre.
+
+        Returns:
+            [N, places, size of e].
+        """
+        row, column = self.fovea.middles(hidden.new_zeros(1, 2) if location is None else location)
+        down, across = self.rows(row).unsqueeze(-2), self.columns(column).unsqueeze(-3)
+        bound = hidden[:, None, None, None] * down * across  # [N, scales, size, size, inputs]
+        told: Tensor = self.what(bound.flatten(1, 3))
+        return told
+
+
+def _codes(fovea: Fovea, size: int) -> tuple[nn.Embedding, nn.Embedding]:
+    """Of rows and of columns, of each scale."""
+    codes = tuple(nn.Embedding(fovea.scales * side, size) for side in (fovea.height, fovea.width))
+    for factor in codes:
+        # Of variance 1, and so is the product, which has no heavy tails as that of normals has.
+        nn.init.uniform_(factor.weight, -math.sqrt(3.0), math.sqrt(3.0))
+    return codes[0], codes[1]
 
 
 class ImageGlimpse(nn.Module):

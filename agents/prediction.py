@@ -127,7 +127,7 @@ class Prediction(nn.Module):
         states = torch.cat([here, ahead.flatten(0, 2)])
         rows = torch.cat([present, plan.targets.flatten()])
         nats, measured = (
-            self._generate(states, rows, observation, sensors, absent)
+            self._generate(states, rows, observation, sensors, location, absent)
             if isinstance(self.head, SimCoreHead)
             else self._contrast(states, rows, *self._views(features, observation, sensors), absent)
         )
@@ -144,6 +144,7 @@ class Prediction(nn.Module):
         rows: Tensor,
         observation: Observation,
         sensors: Sensors,
+        location: Tensor | None,
         absent: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """SimCore: nats [N] of what was seen at these rows, environments innermost."""
@@ -154,7 +155,8 @@ class Prediction(nn.Module):
             name: self._truth(observation[name])[rows].flatten(0, 1) for name in self.head.names
         }
         weights = self.head.cell_weights(observation, absent)
-        return self.head(states, seen, sensors, weights), {}
+        through = None if location is None else self._truth(location)[rows].flatten(0, 1)
+        return self.head(states, seen, sensors, weights, through), {}
 
     def _contrast(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundling.agents.config import AgentConfig
-from groundling.agents.glimpse import OUTSIDE, CellsGlimpse, ImageGlimpse
+from groundling.agents.glimpse import OUTSIDE, CellsGlimpse, ImageGlimpse, Unbinding
 from groundling.agents.layers import linear, rectified
 from groundling.agents.sensors import (
     Category,
@@ -51,11 +51,12 @@ class CellsDecoder(nn.Module):
         super().__init__()
         rows, columns, channels = shape
         self.cells = rows * columns
+        self.channels = channels
         self.size = config.embedding_size
         self.reaches_agent = config.prediction.reaches_agent
         categories = [cast(nn.Embedding, table).num_embeddings for table in sensor.embeddings]
         self.hidden = rectified(config.core_size, config.sensor_size)
-        self.generate = linear(config.sensor_size, self.cells * channels * self.size)
+        self.generate = self._generator(config.sensor_size)
         self.links = nn.ModuleList(
             linear(config.sensor_size, self.size**2) for _ in range(channels - 1)
         )
@@ -66,7 +67,22 @@ class CellsDecoder(nn.Module):
             else nn.ModuleList(nn.Embedding(number, self.size) for number in categories)
         )
 
-    def log_probs(self, state: Tensor, sensor: Cells, kinds: Tensor | None = None) -> list[Tensor]:
+    def _generator(self, inputs: int) -> nn.Module:
+        """What makes all cells' scores of a hidden layer."""
+        return linear(inputs, self.cells * self.channels * self.size)
+
+    def _generated(self, hidden: Tensor, location: Tensor | None) -> Tensor:
+        """[N, inputs] → [N, cells, channels, embedding_size]."""
+        generated: Tensor = self.generate(hidden)
+        return generated.unflatten(-1, (self.cells, self.channels, self.size))
+
+    def log_probs(
+        self,
+        state: Tensor,
+        sensor: Cells,
+        kinds: Tensor | None = None,
+        location: Tensor | None = None,
+    ) -> list[Tensor]:
         """For each channel [N, cells, categories].
 
         Args:
@@ -74,12 +90,11 @@ class CellsDecoder(nn.Module):
             sensor: whose embeddings name the categories.
             kinds: what the other channels are given, the first one of each cell: [N, cells] int64,
                 or the shares of all kinds, [N, cells, kinds]; the likeliest unless told.
+            location: [N, 2]: of a glimpse, coordinates; None: the centre.
         """
         names = self._names(sensor)
         hidden = self.hidden(state)
-        first, *others = (
-            self.generate(hidden).unflatten(-1, (self.cells, len(names), self.size)).unbind(-2)
-        )
+        first, *others = self._generated(hidden, location).unbind(-2)
         scored = [self._score(first, names[0], self.biases[0])]
         kinds = scored[0].argmax(-1) if kinds is None else kinds
         known = kinds @ names[0] if kinds.is_floating_point() else F.embedding(kinds, names[0])
@@ -132,6 +147,9 @@ class GlimpseDecoder(CellsDecoder):
     it. Of a sharp place that is the categorical of `CellsDecoder`. What lies beyond the border is
     nothing, and not predicted.
 
+    A place is generated from where in the view it lies (`glimpse.Unbinding`): what stands there is
+    the same, wherever in a glimpse it is seen.
+
     Args:
         sensor: of the glimpse.
         config: sizes and switches.
@@ -139,10 +157,25 @@ class GlimpseDecoder(CellsDecoder):
 
     def __init__(self, sensor: CellsGlimpse, config: AgentConfig) -> None:
         channels = len(sensor.embeddings)
+        self.fovea = sensor.fovea
         super().__init__(sensor, (sensor.fovea.places, 1, channels), config)
         self.sharp = sensor.fovea.size**2
 
-    def forward(self, state: Tensor, target: Tensor, sensor: Cells, weights: Tensor) -> Tensor:
+    def _generator(self, inputs: int) -> nn.Module:
+        return Unbinding(self.fovea, inputs, self.channels * self.size)
+
+    def _generated(self, hidden: Tensor, location: Tensor | None) -> Tensor:
+        generated: Tensor = self.generate(hidden, location)
+        return generated.unflatten(-1, (self.channels, self.size))
+
+    def forward(
+        self,
+        state: Tensor,
+        target: Tensor,
+        sensor: Cells,
+        weights: Tensor,
+        location: Tensor | None = None,
+    ) -> Tensor:
         """Weighted mean over places of the nats of all channels, [N].
 
         Args:
@@ -150,11 +183,13 @@ class GlimpseDecoder(CellsDecoder):
             target: [N, read, C] integers (`agents.glimpse`).
             sensor: of the glimpse.
             weights: [kinds], as in `CellsDecoder`.
+            location: [N, 2]: coordinates of the glimpse; None: the centre.
         """
         assert isinstance(sensor, CellsGlimpse)
         shares: Sequence[Tensor] = sensor.shares(target).split(sensor.categories, dim=-1)
         nats = state.new_zeros(())
-        for share, log_probs in zip(shares, self.log_probs(state, sensor, shares[0]), strict=True):
+        predicted = self.log_probs(state, sensor, shares[0], location)
+        for share, log_probs in zip(shares, predicted, strict=True):
             nats = nats - (share * log_probs).sum(-1)
         # The mean weight of the cells that there are: how few they are is in the nats.
         inside = shares[0].sum(-1)
@@ -306,7 +341,12 @@ class SimCoreHead(nn.Module):
         return self.decoders[self.names.index(name)] if name in self.names else None
 
     def forward(
-        self, state: Tensor, target: Observation, sensors: Sensors, weights: dict[str, Tensor]
+        self,
+        state: Tensor,
+        target: Observation,
+        sensors: Sensors,
+        weights: dict[str, Tensor],
+        location: Tensor | None = None,
     ) -> Tensor:
         """Sum over parts of their mean nats, [N].
 
@@ -315,12 +355,14 @@ class SimCoreHead(nn.Module):
             target: {name: [N, *leaf shape]}: what was really seen.
             sensors: the agent's.
             weights: of cells by kind, for each part that is made of cells (`cell_weights`).
+            location: [N, 2]: coordinates through which it was seen, with attention.
         """
         total = state.new_zeros(len(state))
         for name, decoder in zip(self.names, self.decoders, strict=True):
             if isinstance(decoder, CellsDecoder):
                 cells = cast(Cells, sensors.leaf(name))
-                total = total + decoder(state, target[name], cells, weights[name])
+                where = (location,) if isinstance(decoder, GlimpseDecoder) else ()
+                total = total + decoder(state, target[name], cells, weights[name], *where)
             else:
                 total = total + decoder(state, target[name])
         return total

@@ -65,7 +65,9 @@ class Imagination:
         state = belief.hidden
         if steps:
             state = self.simulator(belief, *fed([row for _, row in list(self.past)[-steps:]]))[-1]
-        codes = [part.argmax(-1)[0] for part in self.decoder.log_probs(state, self.sensor)]
+        # A glimpse is imagined where the present one was taken.
+        scored = self.decoder.log_probs(state, self.sensor, location=self.past[-1][1].location)
+        codes = [part.argmax(-1)[0] for part in scored]
         cells = self.decoder.sharp if isinstance(self.decoder, GlimpseDecoder) else len(codes[0])
         side = int(np.sqrt(cells))
         # A glimpse begins with its finest patch.

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from groundling.agents.config import AgentConfig
-from groundling.agents.glimpse import OUTSIDE, Binding, CellsGlimpse, Fovea, ImageGlimpse
+from groundling.agents.glimpse import (
+    OUTSIDE,
+    Binding,
+    CellsGlimpse,
+    Fovea,
+    ImageGlimpse,
+    Unbinding,
+)
 from groundling.agents.locations import Tiles
 
 CONFIG = AgentConfig(core_size=8, feature_size=6, sensor_size=7, embedding_size=5)
@@ -296,6 +303,27 @@ def test_what_is_bound_is_as_large_as_what_it_was_made_of():
     with torch.no_grad():
         bound = binding(embedded, random_places(200))
     assert bound.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_is_told_of_a_place_of_the_view_is_the_same_in_every_glimpse_that_shows_it():
+    torch.manual_seed(0)
+    fovea = Fovea(7, 7, 3, 1)
+    unbinding = Unbinding(fovea, inputs=6, size=4)
+    hidden = torch.randn(2, 6)
+    left, right = torch.tensor([[0.0, -0.3]] * 2), torch.tensor([[0.0, 0.0]] * 2)
+    assert ((fovea.corners(right) - fovea.corners(left))[:, 0] == torch.tensor([0, 1])).all()
+    one, two = (unbinding(hidden, where).view(2, 3, 3, 4) for where in (left, right))
+    assert_close(one[:, :, 1:], two[:, :, :-1])
+    assert (one[:, :, :-1] != two[:, :, :-1]).any(-1).all()
+
+
+def test_what_is_told_is_as_large_as_what_it_is_told_from():
+    torch.manual_seed(0)
+    unbinding = Unbinding(Fovea(9, 9, 3, 2), inputs=2_000, size=16)
+    with torch.no_grad():
+        told = unbinding(torch.randn(100, 2_000), random_places(100))
+    assert told.shape == (100, 18, 16)
+    assert told.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.05)
 
 
 def test_an_instruction_gates_every_place_of_a_glimpse():

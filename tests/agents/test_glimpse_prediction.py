@@ -83,9 +83,10 @@ def recorded(monkeypatch):
         found["plan"] = draw(*arguments, **keywords)
         return found["plan"]
 
-    def forward(head, state, target, *arguments):
+    def forward(head, state, target, sensors, weights, location):
         found["states"], found["seen"] = state.detach(), target["observation"]
-        return generate(head, state, target, *arguments)
+        found["location"] = location
+        return generate(head, state, target, sensors, weights, location)
 
     monkeypatch.setattr(prediction_module, "plan_overshoot", plan)
     monkeypatch.setattr(SimCoreHead, "forward", forward)
@@ -103,6 +104,8 @@ def test_what_is_predicted_of_a_row_is_its_glimpse_or_with_privilege_its_whole_v
     assert torch.isfinite(found.future)
     seen = world.whole if privileged else world.rows.observation["observation"]
     rows = torch.cat([torch.arange(T + 1), recorded["plan"].targets.flatten()])
+    # A glimpse is generated for where it was taken, not for where the last one was.
+    assert_close(recorded["location"], world.rows.location[rows].flatten(0, 1))
     assert torch.equal(recorded["seen"], seen[rows].flatten(0, 1))
     decoder = world.agent.prediction.head.decoder("observation")
     if space is IMAGE:

@@ -65,6 +65,7 @@ def test_imagining_no_step_is_reading_the_belief_and_one_step_takes_what_was_dec
     reader = Reader(make_agent(config, torch.device("cpu")), 1)
     imagination = Imagination(reader)
     choose = at_random(environment, np.random.default_rng(0))
+    elsewhere = False
     for step, row in enumerate(walk(environment, seed=0, choose=choose, readers=(reader,))):
         before = imagination.past[-1][0] if imagination.past else None
         imagination.follow()
@@ -74,11 +75,17 @@ def test_imagining_no_step_is_reading_the_belief_and_one_step_takes_what_was_dec
             where = reader.row.location
             where = None if where is None else where.unsqueeze(0)
             state = imagination.simulator(before, row.previous_action.unsqueeze(0), where)[-1]
-            what = imagination.decoder.log_probs(state, imagination.sensor)[0].argmax(-1)
+            seen_through = reader.row.location
+            scored = imagination.decoder.log_probs(state, imagination.sensor, location=seen_through)
+            what = scored[0].argmax(-1)
             expected = imagination.expected(1)
+            in_the_centre = imagination.decoder.log_probs(state, imagination.sensor)
+            elsewhere |= not torch.equal(scored[0], in_the_centre[0])
             assert np.array_equal(expected[..., 0].ravel(), what[0, :cells].numpy())
         if step == 5:
             break
+    # Of a glimpse it matters where it is taken.
+    assert elsewhere == (cells == 4)
 
 
 def test_foresight_is_of_whole_views_whoever_predicts_them(tmp_path: Path) -> None:
