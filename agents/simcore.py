@@ -73,8 +73,8 @@ class CellsDecoder(nn.Module):
 
     def _generated(self, hidden: Tensor, location: Tensor | None) -> Tensor:
         """[N, inputs] → [N, cells, channels, embedding_size]."""
-        generated: Tensor = self.generate(hidden)
-        return generated.unflatten(-1, (self.cells, self.channels, self.size))
+        generated = cast(Tensor, self.generate(hidden))
+        return cast(Tensor, generated.unflatten(-1, (self.cells, self.channels, self.size)))
 
     def log_probs(
         self,
@@ -165,8 +165,8 @@ class GlimpseDecoder(CellsDecoder):
         return Unbinding(self.fovea, inputs, self.channels * self.size)
 
     def _generated(self, hidden: Tensor, location: Tensor | None) -> Tensor:
-        generated: Tensor = self.generate(hidden, location)
-        return generated.unflatten(-1, (self.channels, self.size))
+        generated = cast(Tensor, self.generate(hidden, location))
+        return cast(Tensor, generated.unflatten(-1, (self.channels, self.size)))
 
     def forward(
         self,
