@@ -20,6 +20,7 @@ from groundling.training.group import PATIENCE, GroupBroken, Joined, make_store
 from groundling.training.learner import Learner
 from groundling.training.metrics import Measured
 from groundling.training.peer import Peer
+from groundling.training.remote import put
 from groundling.training.unroll import Unroll, shards
 from groundling.training.worker import Failure, WorkerTraceback, to_arrays
 
@@ -92,10 +93,16 @@ class RemoteLearner:
             LearnerLost: nothing will come, or nothing came in time.
             Exception: what was raised there.
         """
+        answer = self._fetch(seconds)
+        if isinstance(answer, Failure):
+            raise answer.error from LearnerTraceback(answer.traceback)
+        return answer
+
+    def _fetch(self, seconds: float) -> Any:
         import ray
 
         try:
-            answer = ray.get(self._asked, timeout=seconds)
+            return ray.get(self._asked, timeout=seconds)
         except ray.exceptions.GetTimeoutError as error:
             raise LearnerLost(f"{self.name} gave no answer for {seconds:g} s") from error
         except ray.exceptions.RayError as error:
@@ -105,9 +112,6 @@ class RemoteLearner:
                     f"{self.name} cannot begin ({why}); expected the same groundling where it runs"
                 ) from error
             raise LearnerLost(f"{self.name} died ({type(error).__name__})") from error
-        if isinstance(answer, Failure):
-            raise answer.error from LearnerTraceback(answer.traceback)
-        return answer
 
     def dismiss(self) -> None:
         """Kills the process, if there is one."""
@@ -140,8 +144,6 @@ class Learners:
         """
         if not self.others:
             return
-        import ray
-
         self._open.enter_context(cluster(self.config.rollout.ray_address))
         room = reserved(
             len(self.others), gpus(self.config), asking=f"learners is {self.config.learners}"
@@ -151,10 +153,10 @@ class Learners:
             other.start(group)
         for other in self.others:
             other.locate()
-        self._tell("make", ray.put(_saved(self.first)))
+        self._tell("make", put(_saved(self.first)))
         for other in self.others:
             other.receive()
-        host = ray.util.get_node_ip_address()
+        host = _address()
         store, port = make_store(host)
         self._tell("join", host, port)
         try:
@@ -216,6 +218,13 @@ class Learners:
 def gpus(config: TrainConfig) -> float:
     """GPUs that each learner beside the first reserves."""
     return 1.0 if config.device.startswith("cuda") else 0.0
+
+
+def _address() -> str:
+    """Of this machine, as Ray knows it: the loopback device, if nobody else is to reach us."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())
 
 
 def _saved(learner: Learner) -> bytes:
