@@ -1,10 +1,10 @@
 """Learners that learn as one: each from environments of its own, all with the same weights.
 
-A mean over all environments is made of sums and counts that are added up over the learners, never
-of their means; so is a gradient. What comes out is bitwise the same in every one of them, and each
-clips it and steps its own optimisers alike. torch.distributed carries the numbers (gloo, from one
-processor's memory to another's), in two calls per update, and one more for each part of an
-observation whose cells SimCore weighs by how rare they are.
+A mean over all environments is made of sums and counts that are added up over the learners; their
+means are not averaged. Gradients are added up, too. What comes out is bitwise the same in every one
+of them, and each clips it and steps its own optimisers alike. torch.distributed carries the numbers
+(gloo, from one processor's memory to another's), in two calls per update, and one more for each
+part of an observation whose cells SimCore weighs by how rare they are.
 
 What is called here must not depend on what was seen: if one learner asked for a sum and another did
 not, each would wait for the other.
@@ -114,7 +114,7 @@ class Joined(Group):
         """See `Group.means`. One call for all of them."""
         own = torch.stack([mean.value.detach() for mean in means.values()]).double()
         counts = own.new_tensor([float(mean.number) for mean in means.values()])
-        # The mean of none is 0; were it NaN, all must know.
+        # Whatever is not finite in one of them is not finite in the sum: all get to know.
         sums, of_all = self._reduce(torch.cat([own * counts, counts])).chunk(2)
         of_all = of_all.clamp(min=1.0)
         parts = (counts / of_all).to(torch.float32)

@@ -115,9 +115,9 @@ class RemoteLearner:
 
     def dismiss(self) -> None:
         """Kills the process, if there is one."""
-        import ray
-
         if self._handle is not None:
+            import ray
+
             ray.kill(self._handle)
 
 

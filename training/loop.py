@@ -1,4 +1,5 @@
-"""The loop: unrolls from an actor, or from workers; one learner; a directory to come back to."""
+"""The loop: unrolls from an actor, or from workers; a learner, or several; a directory to come back
+to."""
 
 import signal
 import threading
@@ -67,7 +68,7 @@ def _threads(number: int) -> Iterator[None]:
 
 
 class Training:
-    """The parts of a run put together: environment, agent, actor and learner."""
+    """The parts of a run put together: environment, agent, actor and learners."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config = config
