@@ -170,7 +170,7 @@ def test_ctrl_c_saves_first_and_the_run_goes_on(config_with, tmp_path, monkeypat
             train(config, tmp_path / "run", show_progress=False)
     run = train(config, tmp_path / "run", show_progress=False)
     assert [row["updates"] for row in read_rows(run.metrics)] == [1, 2, 3, 4]
-    alone = config_with(4, env={"num_envs": 6}, learners=1)
+    alone = config_with(5, env={"num_envs": 6}, learners=1)
     assert_near(run, train(alone, tmp_path / "one", show_progress=False))
 
 
