@@ -1,14 +1,25 @@
 """Actor-critic losses: pure functions, [T, B] in and [T, B] out. Whoever sums them weighs them."""
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 
-def mean_where(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of [T, B], a scalar: of all, or of those where the mask is set (0 if it is nowhere)."""
+class Mean(NamedTuple):
+    """A mean that knows of how many: what several learners need to make one mean of theirs."""
+
+    value: Tensor
+    """Scalar; 0 if it is of none."""
+    number: Tensor | int
+    """Of how many; a tensor is a scalar."""
+
+
+def mean_where(values: Tensor, mask: Tensor | None) -> Mean:
+    """Mean of [T, B]: of all, or of those where the mask is set (0 if it is nowhere)."""
     if mask is None:
-        return values.mean()
+        return Mean(values.mean(), values.numel())
     chosen = values[mask]
-    return chosen.sum() / max(len(chosen), 1)
+    return Mean(chosen.sum() / max(len(chosen), 1), len(chosen))
 
 
 def policy_gradient_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ horizon 0, the present view from the belief itself. They differ in the head alon
 would confound their comparison.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -30,6 +31,10 @@ class PredictionOutput(NamedTuple):
     future: Tensor
     """Scalar: mean nats over all valid horizons from 1 on; 0 if there was none, or if it weighs
     nothing."""
+    present_count: int
+    """Of how many `present` is the mean."""
+    future_count: Tensor
+    """Scalar int64: of how many `future` is."""
     measured: dict[str, tuple[float, float]]
     """By name: a mean, and of how many."""
 
@@ -91,6 +96,7 @@ class Prediction(nn.Module):
         absent: Tensor | None = None,
         limit: int,
         generator: torch.Generator,
+        total: Callable[[Tensor], Tensor] = lambda counts: counts,
     ) -> PredictionOutput:
         """Predicts an unroll's present and future.
 
@@ -105,6 +111,8 @@ class Prediction(nn.Module):
             absent: [T + 1, B] bool: rows that are neither read nor predicted; None if none is.
             limit: the longest horizon.
             generator: draws starts and horizons, on the CPU.
+            total: of counts of these environments makes counts of all, when several learners have
+                some each. It is called as often whatever was seen.
         """
         if not self.config.reaches_agent:
             core, features = core.detach(), features.detach()
@@ -127,7 +135,7 @@ class Prediction(nn.Module):
         states = torch.cat([here, ahead.flatten(0, 2)])
         rows = torch.cat([present, plan.targets.flatten()])
         nats, measured = (
-            self._generate(states, rows, observation, sensors, location, absent)
+            self._generate(states, rows, observation, sensors, location, absent, total)
             if isinstance(self.head, SimCoreHead)
             else self._contrast(states, rows, *self._views(features, observation, sensors), absent)
         )
@@ -146,6 +154,7 @@ class Prediction(nn.Module):
         sensors: Sensors,
         location: Tensor | None,
         absent: Tensor | None,
+        total: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """SimCore: nats [N] of what was seen at these rows, environments innermost."""
         assert isinstance(self.head, SimCoreHead)
@@ -154,7 +163,7 @@ class Prediction(nn.Module):
         seen = {
             name: self._truth(observation[name])[rows].flatten(0, 1) for name in self.head.names
         }
-        weights = self.head.cell_weights(observation, absent)
+        weights = self.head.cell_weights(observation, absent, total=total)
         through = None if location is None else self._truth(location)[rows].flatten(0, 1)
         return self.head(states, seen, sensors, weights, through), {}
 
@@ -215,5 +224,7 @@ class Prediction(nn.Module):
         return PredictionOutput(
             now.sum() / max(len(now), 1),
             (future * plan.valid).sum() / count.clamp(min=1),
+            len(now),
+            count,
             numbers,
         )

@@ -6,7 +6,7 @@ weigh alike.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import gymnasium
@@ -135,9 +135,9 @@ class CellsDecoder(nn.Module):
             nats = nats - log_probs.gather(-1, channel.unsqueeze(-1)).squeeze(-1)
         return (nats * weights[kinds]).mean(-1)
 
-    def kind_weights(self, views: Tensor, balance: float) -> Tensor:
-        """How much cells count by what they hold in views [..., V, W, C]; see `kind_weights`."""
-        return kind_weights(views[..., 0], len(self.biases[0]), balance)
+    def kind_counts(self, views: Tensor) -> Tensor:
+        """How many cells hold each kind in views [..., V, W, C]: [kinds] int64."""
+        return kind_counts(views[..., 0], len(self.biases[0]))
 
 
 class GlimpseDecoder(CellsDecoder):
@@ -196,24 +196,28 @@ class GlimpseDecoder(CellsDecoder):
         weight = (shares[0] @ weights) / inside.masked_fill(inside == 0, 1.0)
         return (nats * weight).mean(-1)
 
-    def kind_weights(self, views: Tensor, balance: float) -> Tensor:
-        """See `CellsDecoder.kind_weights`; by the sharp places."""
+    def kind_counts(self, views: Tensor) -> Tensor:
+        """See `CellsDecoder.kind_counts`; of the sharp places."""
         kinds = views[..., : self.sharp, 0]
-        return kind_weights(kinds[kinds != OUTSIDE], len(self.biases[0]), balance)
+        return kind_counts(kinds[kinds != OUTSIDE], len(self.biases[0]))
 
 
-def kind_weights(kinds: Tensor, number: int, balance: float) -> Tensor:
+def kind_counts(kinds: Tensor, number: int) -> Tensor:
+    """How often each of so many kinds is there, [number] int64, of [...] integers from 0 on."""
+    return torch.bincount(kinds.flatten().long(), minlength=number)
+
+
+def kind_weights(counts: Tensor, balance: float) -> Tensor:
     """How much a cell counts by the kind of thing it holds: rare kinds more, the commonest once.
 
     Args:
-        kinds: [...] integers from 0 on.
-        number: how many kinds there are.
+        counts: [number]: how often each kind is there.
         balance: weight = (largest frequency / frequency)^balance; 0 makes all alike.
 
     Returns:
         [number] float32, at least 1.
     """
-    counts = torch.bincount(kinds.flatten().long(), minlength=number).float().clamp(min=1.0)
+    counts = counts.float().clamp(min=1.0)
     return (counts.max() / counts).pow(balance)
 
 
@@ -368,16 +372,20 @@ class SimCoreHead(nn.Module):
         return total
 
     def cell_weights(
-        self, observation: Observation, absent: Tensor | None = None
+        self,
+        observation: Observation,
+        absent: Tensor | None = None,
+        *,
+        total: Callable[[Tensor], Tensor] = lambda counts: counts,
     ) -> dict[str, Tensor]:
         """Weights of cells by kind, from how often each kind is in sight in an unroll (where
-        `absent`, [T + 1, B] bool, is not set)."""
+        `absent`, [T + 1, B] bool, is not set). For `total` see `Prediction.forward`."""
         present = {
             name: observation[name] if absent is None else observation[name][~absent]
             for name in self.names
         }
         return {
-            name: decoder.kind_weights(present[name], self.balance)
+            name: kind_weights(total(decoder.kind_counts(present[name])), self.balance)
             for name, decoder in zip(self.names, self.decoders, strict=True)
             if isinstance(decoder, CellsDecoder)
         }

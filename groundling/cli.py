@@ -15,9 +15,9 @@ from groundling import __version__, commands
 from groundling.envs.errors import UserError
 from groundling.settings import preset_name, train_flags
 from groundling.sweep import sweep
-from groundling.training.errors import Interrupted, NonFiniteLoss
+from groundling.training.errors import Interrupted, LearnerLost, NonFiniteLoss
 
-DIVERGED, USER_ERROR, STOPPED = 1, 2, 130
+FAILED, USER_ERROR, STOPPED = 1, 2, 130
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -39,8 +39,8 @@ COMMANDS: dict[str, Callable[..., None]] = WITH_PRESETS | commands.COMMANDS
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
-    Exit codes: 0 done, 1 training diverged or a run of a sweep failed, 2 a user's mistake, 130
-    stopped by Ctrl-C.
+    Exit codes: 0 done, 1 training diverged or lost a learner, or a run of a sweep failed, 2 a
+    user's mistake, 130 stopped by Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # Threads that spin while they wait slow each other down a hundredfold on a busy machine. Read
@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(USER_ERROR) from None
     except NonFiniteLoss as error:
         print(f"groundling: {error}", file=sys.stderr)
-        raise SystemExit(DIVERGED) from None
+        raise SystemExit(FAILED) from None
+    except LearnerLost as error:
+        print(f"groundling: {error}; the same command goes on", file=sys.stderr)
+        raise SystemExit(FAILED) from None
     except Interrupted as error:
         print(f"groundling: {error}; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None

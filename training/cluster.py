@@ -128,12 +128,13 @@ def _is_loopback_only(address: str) -> bool:
 
 
 @contextmanager
-def reserved(workers: int, num_gpus: float) -> Iterator[Any]:
+def reserved(workers: int, num_gpus: float, *, asking: str = "") -> Iterator[Any]:
     """A Ray placement group with room for so many workers, one in each of its bundles.
 
     Args:
         workers: each on one CPU.
         num_gpus: of each.
+        asking: what of the configuration takes this room, if not "workers is …".
 
     Raises:
         UserError: there is no room for them; says what was asked and what is there.
@@ -149,8 +150,8 @@ def reserved(workers: int, num_gpus: float) -> Iterator[Any]:
             total, free = ray.cluster_resources(), ray.available_resources()
             there = ", ".join(f"{free.get(n, 0):g} of {total.get(n, 0):g} {n} free" for n in each)
             raise UserError(
-                f"workers is {workers}, which takes {asked}; expected no more than there is room "
-                f"for ({there})"
+                f"{asking or f'workers is {workers}'}, which takes {asked}; expected no more than "
+                f"there is room for ({there})"
             )
         yield group
     finally:

@@ -212,7 +212,8 @@ class RolloutConfig:
         )
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
-            if not self.workers and value != one.default:
+            # Learners beside the first are on that cluster, too (`TrainConfig`).
+            if not self.workers and value != one.default and one.name != "ray_address":
                 name = f"rollout.{one.name.replace('_', '-')}"
                 raise UserError(f"{name} is {value}; expected workers to be 1 or more beside it")
 
@@ -229,9 +230,13 @@ class TrainConfig:
     """Minutes of acting and learning after which the run is over all the same (0: no limit)."""
     device: str = "cpu"
     """Where the networks live: cpu, cuda, cuda:1, mps, …"""
+    learners: int = 1
+    """Processes that learn at once, each from as many of the environments, with one sum of all
+    their gradients: the same updates, but for rounding (and with CPC|A negatives from fewer
+    environments). This process is the first; on a GPU they take the machine's GPUs in turns."""
     threads: int = 1
     """Processor threads for the networks. The matrices of one batch are small: one thread is
-    fastest, and leaves the other cores for other runs."""
+    fastest, and leaves the other cores for other runs. (Of each learner, if there are several.)"""
     log_every: int = 50
     """Updates per row of metrics.jsonl."""
     save_every: float = 60.0
@@ -255,10 +260,29 @@ class TrainConfig:
         _expect(self.seed >= 0, "seed", self.seed, "0 or more")
         _expect(self.frames >= 1, "frames", self.frames, "at least 1")
         _expect(self.max_minutes >= 0, "max-minutes", self.max_minutes, "0 or more")
+        self._check_learners()
         _expect(self.threads >= 1, "threads", self.threads, "at least 1")
         _expect(self.log_every >= 1, "log-every", self.log_every, "at least 1")
         _expect(self.snapshot_every >= 0, "snapshot-every", self.snapshot_every, "0 or more frames")
         _expect(self.save_every >= 0, "save-every", self.save_every, "0 or more seconds")
+
+    def _check_learners(self) -> None:
+        number, environments = self.learners, self.env.num_envs
+        if number < 1 or environments % number:
+            raise UserError(
+                f"learners is {number}; expected a number from 1 on that divides env.num-envs "
+                f"({environments})"
+            )
+        if self.rollout.ray_address and not self.rollout.workers and number == 1:
+            raise UserError(
+                f"rollout.ray-address is {self.rollout.ray_address}; expected workers to be 1 or "
+                "more beside it, or learners 2 or more"
+            )
+        if number > 1 and self.agent.prediction.shuffled and number == environments:
+            raise UserError(
+                f"learners is {number}; expected less than env.num-envs ({environments}), as "
+                "agent.prediction.shuffled predicts another environment of the same learner"
+            )
 
     @property
     def frames_per_update(self) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 from groundling.agents.agent import Agent, AgentOutput
 from groundling.agents.cores import CoreState
 from groundling.agents.losses import (
+    Mean,
     baseline_loss,
     mean_where,
     negative_entropy_loss,
@@ -18,10 +19,14 @@ from groundling.agents.prediction import Prediction, PredictionOutput
 from groundling.agents.vtrace import vtrace
 from groundling.training.config import LearnerConfig
 from groundling.training.errors import NonFiniteLoss
+from groundling.training.group import Group
 from groundling.training.metrics import Measured
 from groundling.training.monitor import Monitor
 from groundling.training.own_losses import load_losses, own_loss
 from groundling.training.unroll import Unroll, looked, transitions
+
+PROBE = "probe/loss"
+"""The online probe's loss, among the others and among what is measured."""
 
 
 class _Look(NamedTuple):
@@ -45,6 +50,9 @@ class Learner:
         config: coefficients.
         generator: draws what the auxiliary loss predicts, on the CPU.
         monitor: the online probe, if there is one; it has an optimiser of its own.
+
+    Attributes:
+        group: the learners that learn as one with this one; set before the first step.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Learner:
         self.config = config
         self.generator = generator
         self.monitor = monitor
+        self.group = Group()
         self.updates = 0
         self.optimiser = torch.optim.Adam(
             agent.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True
@@ -88,22 +97,49 @@ class Learner:
     def step(self, unroll: Unroll, *, inspect: bool = False) -> dict[str, Measured]:
         """Learns from one unroll.
 
+        Of several learners (`group`) all step at once, each with environments of its own. Losses
+        and gradients are then those of all environments, and so is what is measured of them; the
+        rest (entropy, value, explained variance, accuracies) is of this learner's alone.
+
         Args:
             unroll: to learn from.
             inspect: also measure what each loss sends into the core; it costs another backward
-                pass of the heads and changes nothing.
+                pass of the heads and changes nothing. Learners compare their weights, too.
 
         Returns:
             What was measured, by name.
 
         Raises:
-            NonFiniteLoss: names the loss; nothing was changed.
+            NonFiniteLoss: names the loss; nothing was changed. All learners raise it.
+            GroupBroken: another learner is gone; nothing was changed.
         """
         output = self.agent.unroll(unroll.rows, unroll.core_state)
+        losses, measured = self._losses(output, unroll)
+        shares, values = self.group.means(losses)
+        if inspect:
+            measured |= self._gradients_into_core(shares, output.core)
+            self.group.check_alike(self.agent.parameters())
+        gradient_norm = self._update(shares, values)
+        told = {name: Measured(float(value.detach())) for name, value in values.items()}
+        measured |= {f"loss/{name}": told[name] for name in self.weights}
+        if PROBE in measured:
+            measured[PROBE] = told["answers" if "answers" in told else PROBE]
+        measured["gradient_norm"] = Measured(gradient_norm)
+        measured["policy_lag"] = Measured(self.updates - unroll.policy_version)
+        self.updates += 1
+        return measured
+
+    def _losses(
+        self, output: AgentOutput, unroll: Unroll
+    ) -> tuple[dict[str, Mean], dict[str, Measured]]:
+        """All losses by name, with the online probe's if it was asked, and what was measured."""
         losses, measured = self._actor_critic(output, unroll)
         if self.agent.prediction is not None:
             predicted = self._predict(self.agent.prediction, output, unroll)
-            terms = {"present": predicted.present, "future": predicted.future}
+            terms = {
+                "present": Mean(predicted.present, predicted.present_count),
+                "future": Mean(predicted.future, predicted.future_count),
+            }
             losses |= {name: loss for name, loss in terms.items() if name in self.weights}
             measured |= {name: Measured(*pair) for name, pair in predicted.measured.items()}
         absent = _absent(unroll)
@@ -111,29 +147,18 @@ class Learner:
             name: own_loss(name, function, output, unroll, absent)
             for name, function in self.own_losses.items()
         }
-        probe_loss = None
         if unroll.questions is not None:
             assert self.monitor is not None
-            probe_loss, probed = self.monitor.loss(output.core, unroll.questions)
+            loss, probed = self.monitor.loss(output.core, unroll.questions)
+            losses["answers" if self.monitor.config.answers_reach_agent else PROBE] = loss
             measured |= probed
-            if self.monitor.config.answers_reach_agent:
-                losses["answers"] = probe_loss
-        if inspect:
-            measured |= self._gradients_into_core(losses, output.core)
-        if absent is not None:
-            measured["present_rows"] = Measured(float((~absent).float().mean()))
-        gradient_norm = self._update(losses, probe_loss)
-        measured |= {
-            f"loss/{name}": Measured(float(loss.detach())) for name, loss in losses.items()
-        }
-        measured["gradient_norm"] = Measured(gradient_norm)
-        measured["policy_lag"] = Measured(self.updates - unroll.policy_version)
-        self.updates += 1
-        return measured
+        if absent is not None or self.group.size > 1:
+            measured["present_rows"] = Measured(float((~unroll.absent).float().mean()))
+        return losses, measured
 
     def _actor_critic(
         self, output: AgentOutput, unroll: Unroll
-    ) -> tuple[dict[str, Tensor], dict[str, Measured]]:
+    ) -> tuple[dict[str, Mean], dict[str, Measured]]:
         """The means of the actor-critic losses, and what they say about the agent."""
         actions, rewards, discounts = transitions(unroll, self.config.discount)
         # The last row decides nothing here: its decision opens the next unroll.
@@ -188,22 +213,23 @@ class Learner:
         self, losses: dict[str, Tensor], core: CoreState
     ) -> dict[str, Measured]:
         """Norm of each weighted loss's gradient with respect to the states of the core."""
-        measured = {}
-        for name, loss in losses.items():
-            if not loss.requires_grad:
-                continue
+        squares = dict.fromkeys(self.weights, 0.0)
+        reaching = [name for name in self.weights if losses[name].requires_grad]
+        for name in reaching:
             found = torch.autograd.grad(
-                self.weights[name] * loss, core, retain_graph=True, allow_unused=True
+                self.weights[name] * losses[name], core, retain_graph=True, allow_unused=True
             )
-            squares = [float(part.square().sum()) for part in found if part is not None]
-            measured[f"gradient_into_core/{name}"] = Measured(math.sqrt(sum(squares)))
-        return measured
+            squares[name] = sum(float(part.square().sum()) for part in found if part is not None)
+        # Each learner has the states of its own environments.
+        of_all = self.group.total(torch.tensor(list(squares.values()), dtype=torch.float64))
+        norms = dict(zip(squares, map(math.sqrt, of_all.tolist()), strict=True))
+        return {f"gradient_into_core/{name}": Measured(norms[name]) for name in reaching}
 
     def _predict(
         self, prediction: Prediction, output: AgentOutput, unroll: Unroll
     ) -> PredictionOutput:
         """The auxiliary losses of an unroll."""
-        frames = self.updates * unroll.behaviour_log_prob.numel()
+        frames = self.updates * unroll.behaviour_log_prob.numel() * self.group.size
         return cast(
             PredictionOutput,
             prediction(
@@ -217,27 +243,37 @@ class Learner:
                 absent=_absent(unroll),
                 limit=prediction.config.limit(frames),
                 generator=self.generator,
+                total=self.group.total,
             ),
         )
 
-    def _update(self, losses: dict[str, Tensor], probe_loss: Tensor | None) -> float:
+    def _update(self, shares: dict[str, Tensor], values: dict[str, Tensor]) -> float:
         """One step for the agent and one for the probe; returns the agent's gradient norm.
 
         Both norms are looked at before either optimiser moves, so that a run that diverged stops
         with the weights it still had.
+
+        Args:
+            shares: losses by name, those of the agent and perhaps the probe's; their gradients are
+                this learner's part.
+            values: what they are.
         """
-        for name, loss in losses.items():
-            self._check_finite(f"loss {name!r}", loss)
+        for name, value in values.items():
+            self._check_finite(f"loss {'probe' if name == PROBE else name!r}", value)
         self.optimiser.zero_grad()
+        losses = {name: share for name, share in shares.items() if name != PROBE}
         self._weighted_sum(losses).backward()
-        if probe_loss is not None and "answers" not in losses:
-            self._check_finite("loss 'probe'", probe_loss)
-            probe_loss.backward()  # Its graph ends at the detached belief.
+        learning = [*self.agent.parameters()]
+        taught = self.monitor if shares.keys() & {PROBE, "answers"} else None
+        if taught is not None:
+            learning += taught.probe.parameters()
+            if PROBE in shares:
+                shares[PROBE].backward()  # Its graph ends at the detached belief.
+        self.group.add_gradients(learning)
         norm = self._clip()
         self.optimiser.step()
-        if probe_loss is not None:
-            assert self.monitor is not None
-            self.monitor.step()
+        if taught is not None:
+            taught.step()
         return float(norm)
 
     def _clip(self) -> Tensor:

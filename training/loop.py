@@ -1,4 +1,5 @@
-"""The loop: unrolls from an actor, or from workers; one learner; a directory to come back to."""
+"""The loop: unrolls from an actor, or from workers; a learner, or several; a directory to come back
+to."""
 
 import signal
 import threading
@@ -10,22 +11,17 @@ from statistics import fmean
 
 import torch
 
-from groundling.agents.actions import DiscreteActions
-from groundling.agents.agent import Agent
-from groundling.agents.generators import named_generator
-from groundling.envs.errors import UserError
-from groundling.envs.questions import QUESTION_LENGTH, QuestionSource
 from groundling.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from groundling.training.config import TrainConfig, to_json
 from groundling.training.distributed import Workers
-from groundling.training.environments import Environment, make_environment
+from groundling.training.environments import make_environment
 from groundling.training.errors import Interrupted
-from groundling.training.learner import Learner
+from groundling.training.learners import Learners
 from groundling.training.metrics import Row, Window, discard_after, make_trackers, write_row
-from groundling.training.monitor import Monitor
+from groundling.training.peer import make_learner
 from groundling.training.progress import console, progress
 from groundling.training.rollouts import UnrollSource, make_actor
-from groundling.training.run import RunDirectory, make_agent, resolve_device
+from groundling.training.run import RunDirectory, resolve_device
 
 
 def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = True) -> RunDirectory:
@@ -42,6 +38,7 @@ def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = Tru
     Raises:
         ValueError: something in the configuration cannot be done here.
         NonFiniteLoss: training diverged; the last checkpoint is good.
+        LearnerLost: one of several learners died; the last checkpoint is good.
         Interrupted: by Ctrl-C or SIGTERM; the checkpoint is written.
     """
     device = resolve_device(config.device)
@@ -71,24 +68,14 @@ def _threads(number: int) -> Iterator[None]:
 
 
 class Training:
-    """The parts of a run put together: environment, agent, actor and learner."""
+    """The parts of a run put together: environment, agent, actor and learners."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config = config
         environment = make_environment(config.env, stagger=config.env.is_rooms)
-        agent = make_agent(config, device)
-        if config.learner.label_weight and not isinstance(agent.actions, DiscreteActions):
-            raise UserError(
-                f"learner.label-weight is {config.learner.label_weight}; expected 0, as the "
-                f"actions of {config.env.id} are not Discrete"
-            )
-        monitor = _make_monitor(config, environment, agent, device)
-        self.learner = Learner(
-            agent,
-            config.learner,
-            generator=named_generator(config.seed, "prediction"),
-            monitor=monitor,
-        )
+        self.learner = make_learner(config, environment, device)
+        agent, monitor = self.learner.agent, self.learner.monitor
+        self.learners = Learners(config, self.learner)
         kind = Workers if config.rollout.workers else make_actor
         self.actor: UnrollSource = kind(config, environment, agent, asked=monitor is not None)
         self.seconds = 0.0
@@ -146,8 +133,11 @@ class Training:
             )
 
     def start(self, show_progress: bool) -> None:
-        """Gets together whoever walks; raises UserError if something for that is missing."""
-        workers = self.config.rollout.workers
+        """Gets together whoever walks and learns; raises UserError if something for that is
+        missing."""
+        workers, learners = self.config.rollout.workers, self.config.learners
+        with progress("starting learners", 1.0, shown=show_progress and learners > 1):
+            self.learners.start()
         with progress("starting rollout workers", 1.0, shown=show_progress and workers > 0):
             self.actor.start()
 
@@ -193,7 +183,8 @@ class Training:
             ask=monitor is not None and monitor.is_due(updates),
         )
         is_last_of_row = (updates + 1) % self.config.log_every == 0
-        window.add(self.learner.step(unroll, inspect=is_last_of_row))
+        for measured in self.learners.step(unroll, inspect=is_last_of_row):
+            window.add(measured)
         self.seconds += time.perf_counter() - started
 
     def _row(self, window: Window) -> Row:
@@ -214,32 +205,11 @@ class Training:
         }
 
     def close(self) -> None:
-        """Gives back what the run held: its environments, its workers."""
-        self.actor.close()
-
-
-def _make_monitor(
-    config: TrainConfig, environment: Environment, agent: Agent, device: torch.device
-) -> Monitor | None:
-    if not config.probe.online:
-        return None
-    source = environment.unwrapped
-    if not isinstance(source, QuestionSource):
-        if config.probe.online == "auto":
-            return None
-        raise UserError(
-            f"probe.online is True, but {config.env.id} answers no questions; expected "
-            "--probe.online False or auto, or an environment that implements QuestionSource"
-        )
-    return Monitor(
-        config.probe,
-        belief_size=2 * agent.core.core_size,
-        num_words=len(source.vocabulary),
-        length=QUESTION_LENGTH,
-        question_types=source.question_types,
-        seed=config.seed,
-        device=device,
-    )
+        """Gives back what the run held: its environments, its workers, its learners."""
+        try:
+            self.actor.close()
+        finally:
+            self.learners.close()
 
 
 def _note(row: Row) -> str:

@@ -7,12 +7,16 @@ little. `groundling probe` measures.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from groundling.agents.agent import Agent
 from groundling.agents.cores import CoreState
 from groundling.agents.generators import initialised_by
+from groundling.agents.losses import Mean
 from groundling.agents.probe import Probe, answer_loss
-from groundling.training.config import OnlineProbeConfig
+from groundling.envs.errors import UserError
+from groundling.envs.questions import QUESTION_LENGTH, QuestionSource
+from groundling.training.config import OnlineProbeConfig, TrainConfig
+from groundling.training.environments import Environment
 from groundling.training.metrics import Measured
 from groundling.training.unroll import AskedQuestions
 
@@ -58,10 +62,8 @@ class Monitor:
         """Whether to ask in the unroll after `updates` updates."""
         return self.config.answers_reach_agent or updates % self.config.every == 0
 
-    def loss(
-        self, core: CoreState, questions: AskedQuestions
-    ) -> tuple[Tensor, dict[str, Measured]]:
-        """Mean cross-entropy of the answers in nats (a scalar), and what was measured.
+    def loss(self, core: CoreState, questions: AskedQuestions) -> tuple[Mean, dict[str, Measured]]:
+        """Mean cross-entropy of the answers in nats, and what was measured.
 
         Args:
             core: the agent's states, [T + 1, B, core_size] each.
@@ -77,10 +79,37 @@ class Monitor:
             chosen = (questions.type == index) & questions.answerable
             if chosen.any():
                 measured[f"probe/{name}"] = Measured(float(right[chosen].mean()), int(chosen.sum()))
-        return loss, measured
+        return Mean(loss, asked), measured
 
     def step(self) -> None:
         """Applies the gradient that a backward pass left in the probe, and clears it."""
         torch.nn.utils.clip_grad_norm_(self.probe.parameters(), self.config.max_gradient_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
+
+
+def make_monitor(config: TrainConfig, environment: Environment, agent: Agent) -> Monitor | None:
+    """The online probe of a run, if it has one.
+
+    Raises:
+        UserError: it is to ask an environment that answers nothing.
+    """
+    if not config.probe.online:
+        return None
+    source = environment.unwrapped
+    if not isinstance(source, QuestionSource):
+        if config.probe.online == "auto":
+            return None
+        raise UserError(
+            f"probe.online is True, but {config.env.id} answers no questions; expected "
+            "--probe.online False or auto, or an environment that implements QuestionSource"
+        )
+    return Monitor(
+        config.probe,
+        belief_size=2 * agent.core.core_size,
+        num_words=len(source.vocabulary),
+        length=QUESTION_LENGTH,
+        question_types=source.question_types,
+        seed=config.seed,
+        device=next(agent.parameters()).device,
+    )

@@ -3,6 +3,10 @@
 Such a function is pure: of an `AgentOutput` ([T + 1, B]) and the `Unroll` that it was read from it
 makes a number for each step or row, [T, B] or [T + 1, B], or an average of fewer dimensions. What
 it says of rows in which nobody is is left out; an average must leave them out itself.
+
+With several learners each calls it with environments of its own, B of them. Of numbers for each
+step or row the loss is the mean over all environments, whoever has them; averages are averaged over
+the learners.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +15,7 @@ import torch
 from torch import Tensor
 
 from groundling.agents.agent import AgentOutput
-from groundling.agents.losses import mean_where
+from groundling.agents.losses import Mean, mean_where
 from groundling.agents.plugins import load_named
 from groundling.envs.errors import UserError
 from groundling.training.unroll import Unroll
@@ -49,8 +53,8 @@ def load_losses(references: Iterable[str], taken: Iterable[str]) -> dict[str, Ow
 
 def own_loss(
     name: str, function: OwnLoss, output: AgentOutput, unroll: Unroll, absent: Tensor | None
-) -> Tensor:
-    """The mean, a scalar.
+) -> Mean:
+    """The mean.
 
     Args:
         name: for the message.

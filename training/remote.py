@@ -190,7 +190,7 @@ class RemoteWorker:
         return name
 
 
-def put(weights: Weights) -> Any:
+def put(weights: Weights | bytes) -> Any:
     """A reference to weights, for any number of workers."""
     import ray
 

@@ -57,6 +57,46 @@ class Unroll(NamedTuple):
     """[T, B] int64: the right action of row t, where the environment tells (`info["label"]`)."""
 
 
+def shards(unroll: Unroll, number: int) -> list[Unroll]:
+    """So many unrolls of B / number environments each, in their order; B must be divisible."""
+    if number == 1:
+        return [unroll]
+    B = unroll.terminated.shape[1]
+    assert B % number == 0, f"{B} environments for {number}"
+    size = B // number
+    return [_shard(unroll, slice(first, first + size)) for first in range(0, B, size)]
+
+
+def _shard(unroll: Unroll, some: slice) -> Unroll:
+    """The unroll of some of its environments."""
+
+    def of(part: Tensor) -> Tensor:
+        return part[:, some].contiguous()
+
+    def of_optional(part: Tensor | None) -> Tensor | None:
+        return None if part is None else of(part)
+
+    asked = unroll.questions
+    if asked is not None:
+        here = (asked.environment >= some.start) & (asked.environment < some.stop)
+        asked = AskedQuestions(*(part[here] for part in asked))
+        asked = asked._replace(environment=asked.environment - some.start)
+    return Unroll(
+        rows=unroll.rows.map(of),
+        core_state=CoreState(*(part[some].contiguous() for part in unroll.core_state)),
+        behaviour_log_prob=of(unroll.behaviour_log_prob),
+        terminated=of(unroll.terminated),
+        truncated=of(unroll.truncated),
+        absent=of(unroll.absent),
+        bootstrap_value=of(unroll.bootstrap_value),
+        policy_version=unroll.policy_version,
+        questions=asked,
+        location=of_optional(unroll.location),
+        location_log_prob=of_optional(unroll.location_log_prob),
+        label=of_optional(unroll.label),
+    )
+
+
 class Transitions(NamedTuple):
     """Aligned by the action: index t is what was decided at row t and what followed, [T, B]."""
 

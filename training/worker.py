@@ -59,8 +59,10 @@ class Failure(NamedTuple):
 class WorkerTraceback(Exception):
     """Where in a worker an exception was raised: the cause of that exception in this process."""
 
+    place = "a rollout worker"
+
     def __str__(self) -> str:
-        return f'in a rollout worker\n"""\n{self.args[0]}"""'
+        return f'in {self.place}\n"""\n{self.args[0]}"""'
 
 
 class RolloutWorker:
@@ -98,7 +100,7 @@ class RolloutWorker:
             making = False
             return self._walk(self._actor, version, weights, ask)
         except Exception as error:
-            return Failure(_able_to_travel(error), traceback.format_exc(), making)
+            return Failure(able_to_travel(error), traceback.format_exc(), making)
 
     def _make(self) -> Actor:
         torch.set_num_threads(1)
@@ -148,7 +150,7 @@ def _each(part: Any, kind: type[Any], change: Callable[[Any], Any]) -> Any:
     return part
 
 
-def _able_to_travel(error: Exception) -> Exception:
+def able_to_travel(error: Exception) -> Exception:
     """The exception, or, if it cannot be pickled and read again, its name and words."""
     try:
         copy = pickle.loads(pickle.dumps(error))

@@ -50,16 +50,16 @@ def test_minimising_negative_entropy_raises_entropy():
 def test_a_mean_is_that_of_what_the_mask_lets_through():
     values = torch.tensor([[1.0, 2.0], [4.0, math.nan]], requires_grad=True)
     mask = torch.tensor([[True, False], [True, False]])
-    mean = mean_where(values, mask)
+    mean = mean_where(values, mask).value
     mean.backward()
     assert mean.item() == 2.5
     assert values.grad.tolist() == [[0.5, 0.0], [0.5, 0.0]]
-    assert mean_where(values[:1], None).item() == 1.5
+    assert mean_where(values[:1], None).value.item() == 1.5
 
 
 def test_a_mean_over_nothing_is_zero_and_teaches_nothing():
     values = torch.ones(2, 3, requires_grad=True)
-    mean = mean_where(values, torch.zeros(2, 3, dtype=torch.bool))
+    mean = mean_where(values, torch.zeros(2, 3, dtype=torch.bool)).value
     mean.backward()
     assert mean.item() == 0.0
     assert not values.grad.any()

@@ -22,6 +22,7 @@ from groundling.agents.simcore import (
     SimCoreHead,
     TokensDecoder,
     discretised_logistic,
+    kind_counts,
     kind_weights,
 )
 
@@ -197,12 +198,12 @@ def test_rare_kinds_weigh_more_by_a_power_of_their_frequency(balance, expected):
     kinds = torch.tensor([0] * 8 + [1] * 2 + [3])
     colours = torch.randint(9, (11,))
     views = torch.stack([kinds, colours], -1).reshape(1, 11, 1, 2).to(torch.uint8)
-    assert_close(kind_weights(views[..., 0], 4, balance), torch.tensor(expected))
+    assert_close(kind_weights(kind_counts(views[..., 0], 4), balance), torch.tensor(expected))
 
 
 def test_the_commonest_kind_weighs_one_whichever_it_is():
     views = torch.tensor([2, 2, 2, 0]).reshape(1, 2, 2, 1)
-    assert_close(kind_weights(views[..., 0], 3, 1.0), torch.tensor([3.0, 3.0, 1.0]))
+    assert_close(kind_weights(kind_counts(views[..., 0], 3), 1.0), torch.tensor([3.0, 3.0, 1.0]))
 
 
 @pytest.mark.parametrize("start", [0, 5, -2])
@@ -385,9 +386,8 @@ def test_a_head_adds_up_what_its_decoders_make_of_the_leaf_of_their_name():
     observation, state = everything(5), torch.randn(5, 4)
     weights = head.cell_weights(observation)
     assert list(weights) == ["view"]
-    assert_close(
-        weights["view"], kind_weights(observation["view"][..., 0], 4, config.prediction.balance)
-    )
+    counts = kind_counts(observation["view"][..., 0], 4)
+    assert_close(weights["view"], kind_weights(counts, config.prediction.balance))
     kinds = [CellsDecoder, CategoryDecoder, TokensDecoder, ImageDecoder, *[NumbersDecoder] * 2]
     expected = torch.zeros(5)
     assert head.decoder("instruction") is None  # Nothing is learned from what never changes.
@@ -515,9 +515,9 @@ def test_the_weights_of_a_glimpse_are_counted_in_its_sharp_places_within_the_vie
     sharp = read[..., : fovea.size**2, 0]
     assert (sharp == OUTSIDE).any()
     kinds = sharp[sharp != OUTSIDE]
-    assert_close(decoder.kind_weights(read, 1.0), kind_weights(kinds, 4, 1.0))
+    assert decoder.kind_counts(read).tolist() == [int((kinds == kind).sum()) for kind in range(4)]
     nothing = torch.full_like(read, OUTSIDE)
-    assert torch.equal(decoder.kind_weights(nothing, 0.5), torch.ones(4))
+    assert torch.equal(kind_weights(decoder.kind_counts(nothing), 0.5), torch.ones(4))
 
 
 def test_what_lies_beyond_the_border_is_not_predicted():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from groundling.envs.errors import UserError
 from groundling.training import cluster as cluster_module
 from groundling.training.checkpoint import load_checkpoint
 from groundling.training.cluster import cluster, reserved
+from groundling.training.group import Joined, make_store
 from groundling.training.metrics import read_rows
 from groundling.training.run import RunDirectory
 
@@ -81,6 +83,20 @@ def test_nothing_listens_where_others_could_reach_it(ray_cluster):
 def test_what_listens_elsewhere_would_be_found():
     with socket.create_server(("0.0.0.0", 0)):
         assert not listening({os.getpid()}) <= LOOPBACK
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_learners_that_meet_on_this_machine_are_heard_by_nobody_else():
+    before = listening({os.getpid()})
+    store, _ = make_store("127.0.0.1")
+    with ThreadPoolExecutor(2) as threads:
+        joined = [threads.submit(Joined, store, "127.0.0.1", rank, 2) for rank in range(2)]
+        groups = [one.result() for one in joined]
+    found = listening({os.getpid()})
+    for group in groups:
+        group.close()
+    assert found
+    assert found - before <= LOOPBACK
 
 
 def test_a_cluster_that_is_there_is_used_and_goes_on(ray_cluster):

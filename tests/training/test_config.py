@@ -163,6 +163,18 @@ def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(values, expec
         ({"probe": {"every": 0}}, "probe.every is 0; expected at least 1"),
         ({"probe": {"max_gradient_norm": 0}}, "probe.max-gradient-norm is 0.0; expected a positiv"),
         ({"probe": {"answer_weight": -1}}, "probe.answer-weight is -1.0; expected 0 or more"),
+        (
+            {"learners": 0},
+            "learners is 0; expected a number from 1 on that divides env.num-envs (16)",
+        ),
+        (
+            {"learners": 3},
+            "learners is 3; expected a number from 1 on that divides env.num-envs (16)",
+        ),
+        (
+            {"learners": 16, "agent": {"prediction": {"loss": "simcore", "shuffled": True}}},
+            "learners is 16; expected less than env.num-envs (16), as agent.prediction.shuffled",
+        ),
         ({"rollout": {"workers": -1}}, "rollout.workers is -1; expected 0 or more"),
         ({"rollout": {"max_lag": -1}}, "rollout.max-lag is -1; expected 0 or more updates"),
         ({"rollout": {"max_failures": 0}}, "rollout.max-failures is 0; expected at least 1"),
@@ -232,3 +244,15 @@ def test_every_field_decides_something_or_may_change():
         other = dataclasses.replace(TrainConfig())
         object.__setattr__(other, field.name, "other")
         assert differences(TrainConfig(), other), field.name
+
+
+def test_an_earlier_configuration_has_one_learner():
+    stored = through_json(TrainConfig())
+    del stored["learners"]
+    assert from_json(stored) == TrainConfig()
+    assert differences(from_json(stored), TrainConfig(learners=2)) == ["learners: 1 → 2"]
+
+
+def test_learners_may_be_on_a_cluster_without_workers():
+    config = TrainConfig(learners=2, rollout=RolloutConfig(ray_address="auto"))
+    assert from_json(through_json(config)) == config

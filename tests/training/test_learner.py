@@ -73,7 +73,7 @@ def test_the_probe_leaves_every_gradient_of_the_agent_exactly_none(small_config)
     unroll = collect(training, ask=True)
     output = agent.unroll(unroll.rows, unroll.core_state)
     loss, _ = monitor.loss(output.core, unroll.questions)
-    loss.backward()
+    loss.value.backward()
     assert all(weight.grad is None for weight in agent.parameters())
     assert all(weight.grad is not None for weight in monitor.probe.parameters())
 

@@ -354,7 +354,7 @@ def estimated_gradients(attention, *, times, batch=512):
         unroll.rows.previous_reward[2] = reward_of_place(locations.coordinates(unroll.location[0]))
         output = agent.unroll(unroll.rows, unroll.core_state)
         losses, _ = learner._actor_critic(output, unroll)
-        (gradient,) = torch.autograd.grad(-losses["location"], last.bias)
+        (gradient,) = torch.autograd.grad(-losses["location"].value, last.bias)
         found.append(gradient)
     return torch.stack(found).double(), output.location[0, 0].detach().double(), locations
 
