@@ -6,6 +6,7 @@ after anything. Every command is a process, so that a crash, or a lack of memory
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -102,7 +103,7 @@ def run_job(job: Job, setting: Setting) -> str | None:
     Raises:
         KeyboardInterrupt: the job was stopped, and its command has ended.
     """
-    with chdir(setting.directory), _own_cores(setting.cores) as cores:
+    with _interruptible(), chdir(setting.directory), _own_cores(setting.cores) as cores:
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("a") as log:
             for command in job.commands:
@@ -136,10 +137,22 @@ def _call(
             with suppress(subprocess.TimeoutExpired):
                 return process.wait(SECONDS_BETWEEN_LOOKS)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Whoever stops it says so more than once.
         if process is not None:
             process.terminate()
             process.wait()
         raise
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """While inside, the process can be interrupted: what a shell starts in the background ignores
+    that, and so does all that comes of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -83,9 +83,9 @@ def run_jobs(jobs: Sequence[Job], room: Room | None = None) -> Outcome:
                     failed.append(job)
                 if not stopping:
                     advance(len(jobs) - len(running), job.name)
-            if asked_to_stop() and not stopping:
+            if asked_to_stop():
                 stopping = True
-                _cancel(running)
+                _cancel(running)  # Again, too: a job that is just beginning may not have heard it.
     return Outcome(stopping, failed)
 
 

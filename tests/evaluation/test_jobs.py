@@ -48,6 +48,41 @@ def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
     assert not jobs[1].directory.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_a_job_is_stopped_wherever_interrupts_are_ignored(tmp_path: Path) -> None:
+    """As under a shell that started all in the background."""
+    run = tmp_path / "none-0"
+    train = ("train", "know-small-none", "--run-dir", str(run), "--frames", "100000000")
+    program = f"""
+import signal
+from pathlib import Path
+from groundling.evaluation.jobs import Command, Job, Setting, run_job
+command = Command({(*train, "--log-every", "2")!r}, Path("never"))
+job = Job("none", 0, Path({str(run)!r}), (command,))
+assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+try:
+    run_job(job, Setting(Path.cwd(), {{}}, 0))
+except KeyboardInterrupt:
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    print("stopped")
+"""
+    ignoring = "import signal, os, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    ignoring += "os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring, program], stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not RunDirectory(run).metrics.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for _ in range(3):  # Once, and again while it saves.
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    told, _ = process.communicate(timeout=60)
+    assert told == "stopped\n"
+    assert RunDirectory(run).checkpoint.exists()
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_job_that_fails_is_told_and_the_others_go_on(tmp_path: Path, capsys) -> None:
     def job(seed: int, *words: str, directory: Path = tmp_path) -> Job:
