@@ -89,7 +89,7 @@ class Joined(Group):
         options._timeout = timedelta(seconds=patience)
         try:
             # None of the process's own groups, which are left alone.
-            self._group = gloo(store, rank, size, options)
+            self._group: Any = gloo(store, rank, size, options)
         except RuntimeError as error:
             raise GroupBroken(_first_line(error)) from error
 
@@ -152,7 +152,9 @@ class Joined(Group):
 
     def close(self) -> None:
         """See `Group.close`."""
-        self._group.abort()
+        if self._group is not None:
+            self._group.abort()
+            self._group = None  # Its connections close with it: that is what the others hear.
 
 
 def make_store(host: str) -> tuple[Any, int]:

@@ -17,7 +17,7 @@ from groundling.envs.errors import UserError
 from groundling.training import cluster as cluster_module
 from groundling.training.checkpoint import load_checkpoint
 from groundling.training.cluster import cluster, reserved
-from groundling.training.group import Joined, make_store
+from groundling.training.group import Joined, join_store, make_store
 from groundling.training.metrics import read_rows
 from groundling.training.run import RunDirectory
 
@@ -88,9 +88,10 @@ def test_what_listens_elsewhere_would_be_found():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_learners_that_meet_on_this_machine_are_heard_by_nobody_else():
     before = listening({os.getpid()})
-    store, _ = make_store("127.0.0.1")
+    store, port = make_store("127.0.0.1")
+    stores = [store, join_store("127.0.0.1", port)[0]]  # One that waits has no time for others.
     with ThreadPoolExecutor(2) as threads:
-        joined = [threads.submit(Joined, store, "127.0.0.1", rank, 2) for rank in range(2)]
+        joined = [threads.submit(Joined, stores[rank], "127.0.0.1", rank, 2) for rank in range(2)]
         groups = [one.result() for one in joined]
     found = listening({os.getpid()})
     for group in groups:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import ModuleType
@@ -24,7 +25,7 @@ from groundling.training import learners as learners_module
 from groundling.training import loop
 from groundling.training.checkpoint import load_checkpoint
 from groundling.training.errors import Interrupted, LearnerLost, NonFiniteLoss
-from groundling.training.group import GroupBroken
+from groundling.training.group import PATIENCE, GroupBroken
 from groundling.training.learners import LearnerTraceback, RemoteLearner
 from groundling.training.loop import Training, train
 from groundling.training.metrics import read_rows
@@ -192,8 +193,10 @@ def test_what_is_raised_in_another_learner_comes_out_with_its_own_traceback(
         return output.baseline
 
     config = config_with(learner=faulty(monkeypatch, loss_of_other))
+    began = time.monotonic()
     with pytest.raises(KeyError, match="mine") as raised:
         train(config, tmp_path / "run", show_progress=False)
+    assert time.monotonic() - began < PATIENCE / 2, "nobody waits for a learner that has left"
     assert isinstance(raised.value.__cause__, LearnerTraceback)
     assert "in another learner" in str(raised.value.__cause__)
     assert "loss_of_other" in str(raised.value.__cause__)
