@@ -4,9 +4,8 @@
 
 Everything is a `groundling` command in a process of its own, pinned to a core (`evaluation/jobs`,
 `evaluation/runner`). What has its result is skipped and a run that was interrupted resumes, so the
-same command goes on after anything. What
-was measured is gathered in FAMILY.json, small enough to be kept with the code;
-`evaluation/summary.py` makes its picture and tables.
+same command goes on after anything. What was measured is gathered in FAMILY.json, small enough to
+be kept with the code; `evaluation/summary.py` makes its picture and tables.
 """
 
 import dataclasses

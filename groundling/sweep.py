@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 STOPPED, FAILED = 130, 1
 MOST_SEEDS = 1_000
 
+COLUMNS = 3
+"""Points that fit into a terminal side by side."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SweepFlags:
@@ -167,7 +170,3 @@ def _tell(directory: Path, about: str, population: "Population") -> None:
     print(f"written: {write_page(directory, about, found)}")
     best = directory / f"member-{found['best']}"
     print(f"best: {best}  (next: groundling evaluate {best}; groundling probe {best})")
-
-
-COLUMNS = 3
-"""Points that fit into a terminal side by side."""

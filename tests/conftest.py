@@ -1,6 +1,9 @@
 """What tests of several layers share: one thread, patient hypothesis, small configurations."""
 
 import os
+import signal
+import threading
+from contextlib import contextmanager
 
 import gymnasium
 import pytest
@@ -66,6 +69,47 @@ def ray_cluster(tmp_path_factory):
             yield
     finally:
         os.chdir(here)
+
+
+@pytest.fixture(scope="session")
+def ended():
+    """The exit code of a command line."""
+
+    def end(*arguments):
+        from groundling.cli import main
+
+        try:
+            main(arguments)
+        except SystemExit as exit_:
+            return exit_.code
+        return 0
+
+    return end
+
+
+@pytest.fixture(scope="session")
+def interrupted_when():
+    """While inside, this process is interrupted, as by Ctrl-C, as soon as something is true."""
+
+    @contextmanager
+    def interrupted(is_time):
+        over = threading.Event()
+
+        def interrupt():
+            while not is_time() and not over.wait(0.2):
+                pass
+            if not over.is_set():
+                os.kill(os.getpid(), signal.SIGINT)
+
+        watcher = threading.Thread(target=interrupt)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+    return interrupted
 
 
 @pytest.fixture

@@ -18,15 +18,6 @@ SMALL = ["--frames", "512", "--log-every", "1", "--env.num-envs", "2", "--env.ro
 SMALL += ["--env.rooms.episode-length", "8"]
 
 
-def ended(*arguments: str) -> int | str | None:
-    """The exit code of the command line."""
-    try:
-        main(arguments)
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
 def test_a_grid_is_every_combination_of_its_values_with_readable_names() -> None:
     points = grid_points(
         "know-small-none",
@@ -98,6 +89,7 @@ def test_mistakes_are_named_before_anything_starts(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    ended,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert ended("sweep", "demo", *flags) == 2
@@ -114,7 +106,7 @@ def test_the_training_command_needs_no_flags(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_sweep_ends_in_one_page_and_is_not_mixed_with_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ended
 ) -> None:
     asked = []
 

@@ -177,7 +177,7 @@ def evolve(
             "start": tune.grid_search(starts),
         },
         tune_config=tune.TuneConfig(
-            scheduler=_scheduler(population, first_round),
+            scheduler=_scheduler(population),
             reuse_actors=True,
             trial_name_creator=_name,
             trial_dirname_creator=_name,
@@ -200,12 +200,13 @@ def evolve(
     return {_number(one): str(one.error) for one in ended if one.error is not None}
 
 
-def _scheduler(population: Population, first_round: int) -> PopulationBasedTraining:
+def _scheduler(population: Population) -> PopulationBasedTraining:
     """Exploits and explores as Jaderberg et al. 2017 do: truncation selection of a quarter; values
-    are drawn again with probability 0.25, else multiplied by 0.8 or 1.2."""
-    seed = f"{population.config.seed} {first_round}"
-    random.seed(seed)  # Tune draws from the module's own generator.
-    generator = random.Random(seed)
+    are drawn again with probability 0.25, else multiplied by 0.8 or 1.2.
+
+    Not repeatable: Tune draws these from Python's own generator, and as often as events arrive.
+    """
+    generator = random.Random()
     middle = population.first_values(0)
     draws = {name: _draw(generator, value) for name, value in middle.items()}
     return PopulationBasedTraining(

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from groundling.training.run import RunDirectory
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
+def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path, interrupted_when) -> None:
     jobs = []
     for seed in range(2):
         run = tmp_path / f"none-{seed}"
@@ -26,21 +25,8 @@ def test_ctrl_c_saves_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
         train += ("--log-every", "2")
         jobs.append(Job("none", seed, run, (Command(train, run / ".trained"),)))
     running = RunDirectory(jobs[0].directory)
-    over = threading.Event()
-
-    def interrupt() -> None:
-        while not running.metrics.exists() and not over.wait(0.2):
-            pass
-        if not over.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
-
-    watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    try:
+    with interrupted_when(running.metrics.exists):
         outcome = run_jobs(jobs, Room(at_once=1))
-    finally:
-        over.set()
-        watcher.join()
     assert outcome.stopped
     assert not outcome.failed
     assert running.checkpoint.exists(), "the command has ended before the runner does"

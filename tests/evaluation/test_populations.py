@@ -2,14 +2,10 @@
 
 import importlib.util
 import json
-import os
-import signal
-import threading
 from pathlib import Path
 
 import pytest
 
-from groundling.cli import main
 from groundling.evaluation.populations import NEEDED, gather, table, write_page
 from groundling.training.population import Population
 from groundling.training.presets import preset
@@ -65,14 +61,6 @@ def test_the_table_and_the_page_tell_it(population, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "results.json").read_text()) == found
 
 
-def ended(*arguments: str) -> int | str | None:
-    try:
-        main(arguments)
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -85,7 +73,7 @@ def ended(*arguments: str) -> int | str | None:
         (["--population", "2", "--perturb-every", "9"], "--perturb-every is 9 frames; expected"),
     ],
 )
-def test_mistakes_are_named(flags, expected, capsys, monkeypatch, tmp_path: Path) -> None:
+def test_mistakes_are_named(flags, expected, capsys, monkeypatch, tmp_path: Path, ended) -> None:
     monkeypatch.chdir(tmp_path)
     assert ended("sweep", "demo", *flags) == 2
     said = capsys.readouterr().err
@@ -94,7 +82,7 @@ def test_mistakes_are_named(flags, expected, capsys, monkeypatch, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_ray_tune_the_extra_is_named(capsys, monkeypatch, tmp_path: Path) -> None:
+def test_without_ray_tune_the_extra_is_named(capsys, monkeypatch, tmp_path: Path, ended) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "pandas" else find(name)
@@ -108,7 +96,7 @@ def test_without_ray_tune_the_extra_is_named(capsys, monkeypatch, tmp_path: Path
 @WITH_TUNE
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_population_goes_on_from_its_best_and_leaves_runs_like_any_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ended
 ) -> None:
     where = ["--directory", str(tmp_path / "population")]
     command = ["sweep", "know-small-none", "--population", "2", "--perturb-every", "30", *where]
@@ -117,15 +105,15 @@ def test_a_population_goes_on_from_its_best_and_leaves_runs_like_any_other(
     results = json.loads((tmp_path / "population" / "results.json").read_text())
     assert [len(member["rounds"]) for member in results["members"]] == [4, 4]
     taken = [
-        (row, results["members"][row["parent"]]["rounds"][at - 1], member["rounds"][at - 1])
+        (row, member["rounds"][at - 1], results["members"][row["parent"]]["rounds"][at - 1])
         for member in results["members"]
         for at, row in enumerate(member["rounds"])
         if row["parent"] != member["member"]
     ]
     assert len(taken) == 3, "after each round but the last the worse one went on from the better"
-    for row, theirs, own in taken:
+    for row, own, theirs in taken:
         assert theirs["score"] >= own["score"]
-        assert row[RATE] != own[RATE]
+        assert row[RATE] != theirs[RATE]
     best = results["members"][results["best"]]["path"]
     assert ended("evaluate", best, "--episodes", "8") == 0
     assert ended(*command, *SMALL) == 0, "there is nothing left to do"
@@ -135,25 +123,14 @@ def test_a_population_goes_on_from_its_best_and_leaves_runs_like_any_other(
 @pytest.mark.slow
 @WITH_TUNE
 @pytest.mark.usefixtures("ray_cluster")
-def test_ctrl_c_has_the_members_save(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_has_the_members_save(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ended, interrupted_when
+) -> None:
     directory = tmp_path / "population"
     long = ["--frames", "100000000", "--perturb-every", "50000000", "--save-every", "1e9"]
-    over = threading.Event()
-
-    def interrupt() -> None:
-        while not list(directory.glob("member-*/metrics.jsonl")) and not over.wait(0.2):
-            pass
-        if not over.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
-
-    watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    try:
-        words = ["--population", "2", "--directory", str(directory), *SMALL, *long]
+    words = ["--population", "2", "--directory", str(directory), *SMALL, *long]
+    with interrupted_when(lambda: list(directory.glob("member-*/metrics.jsonl"))):
         assert ended("sweep", "know-small-none", *words) == 130
-    finally:
-        over.set()
-        watcher.join()
     assert "stopped; the same command goes on" in capsys.readouterr().err
     walked = [run.parent for run in directory.glob("member-*/metrics.jsonl")]
     assert walked

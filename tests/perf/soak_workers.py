@@ -16,12 +16,10 @@ undisturbed run resumes, the disturbed one begins again. Exits with 1 if somethi
 """
 
 import argparse
-import contextlib
 import json
 import os
 import queue
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +29,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
+from processes import workers_of
 from scipy import stats
 
 from groundling.training.checkpoint import load_checkpoint
@@ -38,35 +37,6 @@ from groundling.training.metrics import read_rows
 from groundling.training.run import RunDirectory, write_text
 
 SUMS = ("steps_used", "steps_dropped", "steps_lost")
-
-
-def family(ancestor: int) -> set[int]:
-    """Ids of a process and all that came of it."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                parents[int(entry.name)] = number(int(entry.name), "PPid")
-    found = {ancestor}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
-def number(process: int, field: str) -> int:
-    """Of the kernel's status of a process."""
-    found = re.search(rf"^{field}:\s+(\d+)", Path(f"/proc/{process}/status").read_text(), re.M)
-    return int(found[1]) if found else 0
-
-
-def workers_of(driver: int) -> list[int]:
-    """Processes in which a run's environments walk."""
-    found = []
-    for process in family(driver):
-        with contextlib.suppress(OSError):
-            if b"ray::RolloutWorker" in Path(f"/proc/{process}/cmdline").read_bytes():
-                found.append(process)
-    return found
 
 
 class Run:
