@@ -34,7 +34,7 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	mkdir -p .typecheck/groundling
 	ln -sfn $(addprefix ../../,agents envs training evaluation) .typecheck/groundling/
-	ln -sfn $(addprefix ../../groundling/,__init__.py __main__.py cli.py settings.py grid.py sweep.py commands.py ask.py listing.py py.typed) .typecheck/groundling/
+	ln -sfn $(addprefix ../../,$(wildcard groundling/*.py) groundling/py.typed) .typecheck/groundling/
 	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml groundling
 
 reproduce: $(INSTALLED)  ## the study behind the README's table: hours; goes on where it stopped
@@ -56,6 +56,9 @@ perf: $(INSTALLED)  ## side-by-side speed comparisons
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[perf]"
 	$(BIN)/python tests/perf/bench_env.py
 	$(BIN)/python tests/perf/bench_workers.py
+	$(BIN)/python tests/perf/bench_train.py
+	$(BIN)/python tests/perf/bench_prediction.py
+	$(BIN)/python tests/perf/bench_growth.py
 
 soak: $(INSTALLED)  ## runs whose workers are killed, and what memory does meanwhile: an hour on two cores
 	$(BIN)/python tests/perf/soak_workers.py

@@ -23,7 +23,6 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from groundling.envs.errors import UserError
 
@@ -132,7 +131,7 @@ class DiscreteActions(Actions):
 
     def encode(self, actions: Tensor) -> Tensor:
         """One-hot, [..., n]."""
-        return F.one_hot(actions, self.width).float()
+        return one_hot(actions, self.width)
 
     def sample(
         self, policy: Tensor, generator: torch.Generator, *, exploration: float = 0.0
@@ -195,7 +194,7 @@ class MultiDiscreteActions(Actions):
         """A one-hot vector for each component, joined."""
         assert self.categories is not None
         parts = zip(actions.unbind(-1), self.categories, strict=True)
-        return torch.cat([F.one_hot(part, size) for part, size in parts], -1).float()
+        return torch.cat([one_hot(part, size) for part, size in parts], -1)
 
     def sample(
         self, policy: Tensor, generator: torch.Generator, *, exploration: float = 0.0
@@ -324,6 +323,14 @@ class BoxActions(Actions):
         size = (batch, self.numbers)
         drawn = np.where(self.bounded, generator.uniform(-1, 1, size), generator.normal(size=size))
         return self.to_environment(torch.as_tensor(drawn))
+
+
+def one_hot(categories: Tensor, number: int) -> Tensor:
+    """[...] integers in [0, number) → [..., number] float32.
+
+    torch's own first looks for numbers out of range, for which a GPU has to be waited for.
+    """
+    return (categories.unsqueeze(-1) == torch.arange(number, device=categories.device)).float()
 
 
 def sample_categories(

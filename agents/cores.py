@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from groundling.agents.scan import lstm_scan
+from groundling.agents.layers import Derived
+from groundling.agents.scan import lstm_scan, transposed_copy
 
 FORGET_BIAS = 3.0
 """Forget gates start at 0.95: half of what is in a cell is still there after 14 rows, and gradients
@@ -49,6 +50,7 @@ class LSTMCore(nn.Module):
         self.core_size = core_size
         self.from_input = nn.Linear(feature_size + flag_size, 4 * core_size)
         self.from_hidden = nn.Linear(core_size, 4 * core_size, bias=False)
+        self.transposed = Derived()
         features, flags = self.from_input.weight.split([feature_size, flag_size], dim=1)
         with torch.no_grad():
             nn.init.normal_(features, std=feature_size**-0.5)
@@ -77,7 +79,9 @@ class LSTMCore(nn.Module):
             The states after each row, [T, B, core_size] each.
         """
         keep = (~is_first).to(inputs.dtype).unsqueeze(-1)
+        weight = self.from_hidden.weight
+        transposed = self.transposed(lambda: transposed_copy(weight))
         hiddens, cells = lstm_scan(
-            self.from_input(inputs), keep, state.hidden, state.cell, self.from_hidden.weight
+            self.from_input(inputs), keep, state.hidden, state.cell, weight, transposed
         )
         return CoreState(hiddens, cells)

@@ -1,9 +1,9 @@
 """CPC|A's head: tells the true future from others (Guo et al. 2018, arXiv 1811.06407).
 
-Every view of the unroll is a candidate for every prediction: the same room at other times and other
-rooms at the same moment are among them, and these are the hard ones. Candidates that look exactly
-like the true future are left out. In symbolic worlds many do, and punishing the agent for them
-would make contrast look weak for a trivial reason.
+Every view of an unroll of up to `TOGETHER` environments is a candidate for every prediction of
+theirs: the same room at other times and other rooms at the same moment are among them, and these
+are the hard ones. Candidates that look exactly like the true future are left out. In symbolic
+worlds many do, and punishing the agent for them would make contrast look weak for a trivial reason.
 """
 
 import math
@@ -17,18 +17,31 @@ from groundling.agents.config import AgentConfig
 from groundling.agents.layers import linear, rectified
 from groundling.agents.sensors import Observation
 
+TOGETHER = 16
+"""Environments whose views are told apart from each other. All of a large batch would cost its
+square, in time and in memory, and say little more: what is hard lies in one's own room."""
+
+SAME_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers of so many bytes."""
+
 
 class Candidates(NamedTuple):
-    """The M = (T + 1) · B views of an unroll, row by row."""
+    """The M = (T + 1) · B views of an unroll of B environments, row by row."""
 
     keys: Tensor
     """[M, feature_size]: their embeddings."""
-    environment: Tensor
-    """[M] int64."""
     look: Tensor
-    """[M] int64: equal for views that are equal in every part of the raw observation."""
+    """[M] int64: a fingerprint, equal for views that are equal in every part of the raw
+    observation."""
     absent: Tensor
     """[M] bool: no view at all, but filler; never a candidate."""
+    batch: int
+    """B: candidate m is of environment m modulo B."""
+
+    def false(self, true: Tensor) -> Tensor:
+        """Which candidates are none of the true ones, [N] int64, and do not look like it: [N, M]
+        bool."""
+        return (self.look != self.look[true].unsqueeze(1)) & ~self.absent
 
 
 class CPCHead(nn.Module):
@@ -56,12 +69,32 @@ def candidates(
     """All views of an unroll: features [T + 1, B, F], leaves [T + 1, B, *shape], and which of them
     are filler, [T + 1, B] (None: none)."""
     T1, B = features.shape[:2]
-    raw = torch.cat([leaf.reshape(T1 * B, -1).double() for leaf in observation.values()], dim=1)
-    _, look = torch.unique(raw, dim=0, return_inverse=True)
-    environment = torch.arange(B, device=features.device).repeat(T1)
+    look = _fingerprint(torch.cat([_whole(leaf, T1 * B) for leaf in observation.values()], 1))
     if absent is None:
         absent = torch.zeros(T1, B, dtype=torch.bool, device=features.device)
-    return Candidates(features.flatten(0, 1), environment, look, absent.flatten())
+    return Candidates(features.flatten(0, 1), look, absent.flatten(), B)
+
+
+def groups(batch: int, device: torch.device) -> list[Tensor]:
+    """Environments 0 to batch - 1 in as few groups of at most `TOGETHER` as there can be."""
+    everyone = torch.arange(batch, device=device)
+    return list(everyone.tensor_split(math.ceil(batch / TOGETHER)))
+
+
+def _whole(leaf: Tensor, rows: int) -> Tensor:
+    """A leaf as whole numbers, [rows, numbers] int64, that are equal where its numbers are."""
+    flat = leaf.reshape(rows, -1)
+    if flat.is_floating_point():
+        flat = (flat + 0.0).view(SAME_SIZE[flat.element_size()])  # -0.0 + 0.0 is 0.0
+    return flat.long()
+
+
+def _fingerprint(numbers: Tensor) -> Tensor:
+    """[M, D] int64 → [M] int64: a sum with random weights, modulo 2⁶⁴. It is the same for two rows
+    that differ about once in 10¹², and a sort of whole rows takes a hundred times as long."""
+    generator = torch.Generator().manual_seed(numbers.shape[1])
+    drawn = torch.randint(-(2**63), 2**63 - 1, (numbers.shape[1],), generator=generator)
+    return (numbers * drawn.to(numbers.device)).sum(1)
 
 
 def binary_contrast(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
@@ -78,13 +111,17 @@ def binary_contrast(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
     Returns:
         [N] nats.
     """
-    found = F.softplus(-scores.gather(1, true.unsqueeze(1)).squeeze(1))
-    false = (views.look != views.look[true].unsqueeze(1)) & ~views.absent
-    same_room = views.environment == views.environment[true].unsqueeze(1)
-    wrong = F.softplus(scores)
-    return found + 0.5 * (
-        _masked_mean(wrong, false & same_room) + _masked_mean(wrong, false & ~same_room)
+    found = F.softplus(-_own(scores, true))
+    false = views.false(true).to(scores.dtype)
+    # By environment: a sum over those few tells one's own room from the others.
+    nats, number = (
+        part.unflatten(1, (-1, views.batch)).sum(1) for part in (F.softplus(scores) * false, false)
     )
+    own = true % views.batch
+    others = [part.scatter(1, own.unsqueeze(1), 0.0).sum(1) for part in (nats, number)]
+    same = _own(nats, own) / _own(number, own).clamp(min=1)
+    loss: Tensor = found + 0.5 * (same + others[0] / others[1].clamp(min=1))
+    return loss
 
 
 def infonce(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
@@ -92,21 +129,20 @@ def infonce(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
 
     Arguments and result as in `binary_contrast`.
     """
-    return F.cross_entropy(_without_twins(scores, true, views), true, reduction="none")
+    own = _own(scores, true)
+    false = scores.masked_fill(~views.false(true), -math.inf)
+    among = false.scatter(1, true.unsqueeze(1), own.unsqueeze(1))
+    return among.logsumexp(1) - own
 
 
+@torch.no_grad()
 def ranked_first(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
-    """Whether the true future scores highest among all candidates that look different, [N] bool."""
-    return _without_twins(scores, true, views).argmax(1) == true
+    """Whether the true future scores higher than all candidates that look different, [N] bool."""
+    false = scores.masked_fill(~views.false(true), -math.inf)
+    found: Tensor = _own(scores, true) > false.amax(1)
+    return found
 
 
-def _without_twins(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
-    """Scores with -∞ for candidates that look like the true one but are another, or are none."""
-    twins = (views.look == views.look[true].unsqueeze(1)) | views.absent
-    twins[torch.arange(len(true), device=true.device), true] = False
-    return scores.masked_fill(twins, -math.inf)
-
-
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of each row where the mask is set (0 where it is nowhere set), [N]."""
-    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+def _own(scores: Tensor, true: Tensor) -> Tensor:
+    """Of each row, [N, M], the number at its own place, [N]."""
+    return scores.gather(1, true.unsqueeze(1)).squeeze(1)

@@ -182,7 +182,6 @@ class CellsGlimpse(Cells):
         embedded = space.shape[-1] * config.embedding_size
         super().__init__(space, config, instructed, Binding(fovea, embedded, config.sensor_size))
         self.fovea = fovea
-        self.categories = [cast(nn.Embedding, table).num_embeddings for table in self.embeddings]
         begins, taken = fovea.columns(self.categories)
         self.register_buffer("begins", begins, persistent=False)
         self.register_buffer("taken", taken, persistent=False)

@@ -16,7 +16,14 @@ from groundling.agents.actions import Actions
 from groundling.agents.attention import WHOLE, Attention
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState
-from groundling.agents.cpc import CPCHead, binary_contrast, candidates, infonce, ranked_first
+from groundling.agents.cpc import (
+    CPCHead,
+    binary_contrast,
+    candidates,
+    groups,
+    infonce,
+    ranked_first,
+)
 from groundling.agents.sensors import Observation, Sensors
 from groundling.agents.simcore import SimCoreHead
 from groundling.agents.simulation import Overshoot, Simulator, plan_overshoot
@@ -175,15 +182,24 @@ class Prediction(nn.Module):
         observation: Observation,
         absent: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """CPC|A: nats [N] of telling these rows' views from the unroll's others."""
+        """CPC|A: nats [N] of telling these rows' views from the others of the unroll, among a group
+        of environments at a time; environments innermost."""
         assert isinstance(self.head, CPCHead)
-        B = features.shape[1]
-        views = candidates(features, observation, absent)
-        environment = self._truth(torch.arange(B, device=rows.device).expand(1, B))[0]
-        true = (rows.unsqueeze(1) * B + environment).flatten()
-        scores = self.head.scores(states, views.keys)
+        states = states.unflatten(0, (len(rows), features.shape[1]))
         loss = binary_contrast if self.config.contrast == "binary" else infonce
-        return loss(scores, true, views), {"ranked_first": ranked_first(scores, true, views)}
+        nats, first = [], []
+        for group in groups(features.shape[1], features.device):
+            views = candidates(
+                features[:, group],
+                {name: leaf[:, group] for name, leaf in observation.items()},
+                None if absent is None else absent[:, group],
+            )
+            members = torch.arange(len(group), device=rows.device).unsqueeze(0)
+            true = (rows.unsqueeze(1) * len(group) + self._truth(members)).flatten()
+            scores = self.head.scores(states[:, group].flatten(0, 1), views.keys)
+            nats.append(loss(scores, true, views).view(len(rows), len(group)))
+            first.append(ranked_first(scores, true, views).view(len(rows), len(group)))
+        return torch.cat(nats, 1).flatten(), {"ranked_first": torch.cat(first, 1).flatten()}
 
     def _views(
         self, features: Tensor, observation: Observation, sensors: Sensors

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from groundling.agents.config import AgentConfig
-from groundling.agents.layers import rectified
+from groundling.agents.layers import Derived, rectified
 from groundling.agents.plugins import known_names, own_sensor
 from groundling.envs.errors import UserError
 
@@ -109,11 +110,18 @@ class Cells(nn.Module):
         super().__init__()
         rows, columns, channels = space.shape
         highest = space.high.reshape(-1, channels).max(axis=0)
+        self.categories = [int(high) + 1 for high in highest]
         self.embeddings = nn.ModuleList(
-            nn.Embedding(int(high) + 1, config.embedding_size) for high in highest
+            nn.Embedding(number, config.embedding_size) for number in self.categories
         )
         width = channels * config.embedding_size
         self.perceptron = perceptron or rectified(rows * columns * width, config.sensor_size)
+        # Of each number its category 0 among all that a view may hold, cell by cell.
+        begins = np.cumsum([0, *self.categories])
+        cells = np.arange(rows * columns)[:, None] * begins[-1]
+        self.register_buffer("begins", torch.from_numpy(cells + begins[:-1]), persistent=False)
+        self.folds = sum(self.categories) <= width
+        self.folded = Derived()
         self.gate: nn.Linear | None = None
         if instructed:
             # No bias: where nothing is instructed every cell is read as it is.
@@ -148,7 +156,31 @@ class Cells(nn.Module):
         Returns:
             [..., size].
         """
+        if self.gate is None and self.folds:
+            return self._read(cells)
         return cast(Tensor, self.perceptron(self.gated(cells, instruction).flatten(-3)))
+
+    def _read(self, cells: Tensor) -> Tensor:
+        """What the perceptron makes of the embeddings of all cells.
+
+        Embeddings and the perceptron's first layer are both linear, and are multiplied with each
+        other before a view is read: of a one-hot view. There are fewer categories than numbers in
+        their embeddings, and nothing is gathered, nor are its gradients: with a 7 × 7 view a fifth
+        of the time.
+        """
+        perceptron = cast(nn.Sequential, self.perceptron)
+        dense = cast(nn.Linear, perceptron[0])
+        tables = [cast(nn.Embedding, table).weight for table in self.embeddings]
+
+        def fold() -> Tensor:
+            names = torch.block_diag(*tables)
+            weight: Tensor = dense.weight.unflatten(1, (-1, names.shape[1])) @ names.t()
+            return weight.flatten(1)
+
+        weight = cast(Tensor, self.folded(fold))
+        seen = (cells.flatten(-3, -2) + cast(Tensor, self.begins)).flatten(-2)
+        one_hot = weight.new_zeros(*seen.shape[:-1], weight.shape[1]).scatter_(-1, seen, 1.0)
+        return cast(Tensor, perceptron[1:](F.linear(one_hot, weight, dense.bias)))
 
 
 class Image(nn.Module):

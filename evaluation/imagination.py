@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from groundling.agents.agent import Rows
+from groundling.agents.cells_decoder import CellsDecoder, GlimpseDecoder
 from groundling.agents.cores import CoreState
 from groundling.agents.sensors import Cells
-from groundling.agents.simcore import CellsDecoder, GlimpseDecoder, SimCoreHead
+from groundling.agents.simcore import SimCoreHead
 from groundling.envs.errors import UserError
 from groundling.evaluation.walks import Reader
 

@@ -99,9 +99,11 @@ def _nudged(cells: Cells, nudges: list[Tensor]) -> Iterator[None]:
         table.register_forward_hook(move(nudge))
         for table, nudge in zip(cells.embeddings, nudges, strict=True)
     ]
+    folds, cells.folds = cells.folds, False  # Folded, no cell is embedded by itself.
     try:
         yield
     finally:
+        cells.folds = folds
         for handle in handles:
             handle.remove()
 

@@ -12,10 +12,12 @@ from difflib import get_close_matches
 import tyro
 
 from groundling import __version__, commands
+from groundling.bench import bench
 from groundling.envs.errors import UserError
 from groundling.settings import preset_name, train_flags
 from groundling.sweep import sweep
 from groundling.training.errors import Interrupted, LearnerLost, NonFiniteLoss
+from groundling.training.memory import keep_freed_memory
 
 FAILED, USER_ERROR, STOPPED = 1, 2, 130
 
@@ -30,7 +32,11 @@ def train(arguments: Sequence[str]) -> None:
     print(f"trained: {run.path}  (next: groundling probe {run.path})")
 
 
-WITH_PRESETS: dict[str, Callable[[Sequence[str]], None]] = {"train": train, "sweep": sweep}
+WITH_PRESETS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train,
+    "sweep": sweep,
+    "bench": bench,
+}
 """Commands whose flags are a configuration."""
 
 COMMANDS: dict[str, Callable[..., None]] = WITH_PRESETS | commands.COMMANDS
@@ -46,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Threads that spin while they wait slow each other down a hundredfold on a busy machine. Read
     # when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     # Files of the current directory can be named (`module:Id`), as after `python -m`; last, so that
     # none of them hides an installed module.
     if os.getcwd() not in sys.path:

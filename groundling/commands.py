@@ -78,7 +78,7 @@ def probe(
         keep=keep,
     )
     if json:
-        _print_json(results)
+        print_json(results)
     else:
         columns = {
             name: {kind: score["answerable"] for kind, score in scores.items()}
@@ -119,7 +119,7 @@ def evaluate(
         raise UserError(f"--episodes is {episodes}; expected at least 2")
     results = evaluate_run(run, episodes=episodes, snapshots=snapshots, device=device)
     if json:
-        _print_json(results)
+        print_json(results)
         return
     novel, earlier = results["novel_returns"] or {}, results["snapshots"]
     scores = (
@@ -160,7 +160,7 @@ def foresee(
         raise UserError(f"--rooms is {rooms}; expected at least 1")
     results = measure_foresight(run, rooms=rooms, walker=walker, device=device)
     if json:
-        _print_json(results)
+        print_json(results)
         return
     names = ("share", "model", "copy", "marginal", "what", "colour")
     rows = [
@@ -196,7 +196,7 @@ def inspect(
 
     found = inspect_run(run, parts, device=device)
     if json:
-        _print_json({part: finding.numbers for part, finding in found.items()})
+        print_json({part: finding.numbers for part, finding in found.items()})
         return
     for finding in found.values():
         print_table(finding.table[0], finding.table[1:])
@@ -221,7 +221,7 @@ def compare(
 
     results = compare_runs(runs)
     if json:
-        _print_json(results)
+        print_json(results)
         return
     means = {
         f"{name} ({len(group['runs'])})": group["mean"] for name, group in results["groups"].items()
@@ -357,36 +357,6 @@ def check_env(
         raise SystemExit(1)
 
 
-def bench(
-    what: tyro.conf.Positional[Literal["env"]] = "env",
-    /,
-    num_envs: int = 64,
-    seconds: float = 3.0,
-    size: int = 5,
-    view_size: int = 7,
-    json: bool = False,
-) -> None:
-    """Measure steps per second on this machine.
-
-    Args:
-        what: What to measure: the environment under random actions.
-        num_envs: Rooms stepped together.
-        seconds: For how long.
-        size: Interior side length of the room.
-        view_size: Side length of the view.
-        json: Print the result as JSON.
-    """
-    from groundling.envs.rooms.options import RoomsOptions
-    from groundling.evaluation.throughput import environment_steps_per_second
-
-    rooms = RoomsOptions(size=size, view_size=view_size)
-    rate = environment_steps_per_second(rooms, num_envs=num_envs, seconds=seconds)
-    if json:
-        _print_json({"num_envs": num_envs, "steps_per_second": rate})
-    else:
-        print(f"{rate:,.0f} steps/s with {num_envs} rooms at once")
-
-
 def doctor() -> None:
     """Say what is installed, what the machine has, and what to fix."""
     from groundling.evaluation.doctor import examine
@@ -406,12 +376,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ask": ask,
     "envs": envs,
     "check-env": check_env,
-    "bench": bench,
     "doctor": doctor,
 }
 
 
-def _print_json(results: Any) -> None:
+def print_json(results: Any) -> None:
+    """Prints results for machines."""
     print(json.dumps(results, indent=2))
 
 

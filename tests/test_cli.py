@@ -121,6 +121,35 @@ def test_small_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         assert expected in shown
 
 
+def test_training_is_timed_as_its_flags_would_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["bench", "train", "demo", "--seconds", "0.2", *SMALL])
+    assert "frames/s: demo on cpu, " in capsys.readouterr().out
+    main(["bench", "train", "demo", "--seconds", "0.2", "--json", *SMALL])
+    found = json.loads(capsys.readouterr().out)
+    assert found["frames_per_second"] > 0
+    assert 0 < found["walking"] < 1
+    assert found["updates"] > 0
+    assert list(tmp_path.iterdir()) == [], "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["speed"], "bench has 'speed'; expected env, or train PRESET"),
+        (["train", "dmeo"], "did you mean demo"),
+        (["train", "demo", "--seconds", "0"], "--seconds is 0.0; expected more than 0"),
+        (["train", "demo", "--device", "abacus"], "device 'abacus' is not there"),
+    ],
+)
+def test_what_cannot_be_timed_is_named(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in refused(capsys, "bench", *words)
+
+
 HOUSE = [
     "layout",
     "two_rooms",

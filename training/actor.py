@@ -10,6 +10,7 @@ from torch import Tensor
 from groundling.agents.agent import Agent, Rows, join_rows
 from groundling.agents.attention import Decision
 from groundling.agents.cores import CoreState
+from groundling.agents.layers import unchanging
 from groundling.agents.sensors import leaf_arrays
 from groundling.envs.errors import UserError
 from groundling.envs.questions import QuestionSource
@@ -89,7 +90,6 @@ class Actor:
         self.unreported = np.full(self.batch, staggered)
         self.finished: list[FinishedEpisode] = []
 
-    @torch.no_grad()
     def collect(self, length: int, *, policy_version: int = 0, ask: bool = False) -> Unroll:
         """Walks `length` steps and returns them as length + 1 rows.
 
@@ -100,6 +100,10 @@ class Actor:
             policy_version: of the weights the agent now has; only written into the unroll.
             ask: draw questions for the online probe at one random row.
         """
+        with torch.no_grad(), unchanging(self.agent):
+            return self._collect(length, policy_version, ask)
+
+    def _collect(self, length: int, policy_version: int, ask: bool) -> Unroll:
         start = self.core_state
         rows, absent = [self.row], [self.stepper.absent]
         log_probs, outcomes, cuts = [], [], []

@@ -19,6 +19,7 @@ from groundling.training.config import TrainConfig
 from groundling.training.environments import Environment, make_environment
 from groundling.training.group import Joined, join_store
 from groundling.training.learner import Learner
+from groundling.training.memory import keep_freed_memory
 from groundling.training.metrics import Measured
 from groundling.training.monitor import make_monitor
 from groundling.training.run import make_agent, resolve_device
@@ -78,6 +79,7 @@ class Peer:
         self.rank = rank
         self.learner: Learner | None = None
         sys.path += [folder for folder in search_path if folder not in sys.path]
+        keep_freed_memory()
 
     def whereabouts(self) -> tuple[int, str]:
         """Process id, and the machine's name."""
@@ -87,6 +89,7 @@ class Peer:
         """Makes the learner, in the first one's state (`Learner.state_dict`, as torch saves it)."""
         try:
             torch.set_num_threads(self.config.threads)
+            torch.set_flush_denormal(True)  # As `loop.computing` has it.
             environment = make_environment(self.config.env, num_envs=1)
             device = device_of(self.config.device, self.rank)
             self.learner = make_learner(self.config, environment, device)

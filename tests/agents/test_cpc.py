@@ -28,7 +28,7 @@ def views_that_repeat(looks=6, seed=0):
     """M candidates, row by row, most of which look like another."""
     look = torch.randint(looks, (M,), generator=seeded(seed))
     keys = torch.randn(M, F, generator=seeded(seed + 1), dtype=torch.double)
-    return Candidates(keys, torch.arange(B).repeat(T1), look, torch.zeros(M, dtype=torch.bool))
+    return Candidates(keys, look, torch.zeros(M, dtype=torch.bool), B)
 
 
 def views_that_differ(twins=(), of=None):
@@ -47,7 +47,7 @@ def questions(N=20, seed=0):
 def false_ones(views, i):
     """Candidates that look different from the i-th: in its environment, and elsewhere."""
     others = [m for m in range(M) if views.look[m] != views.look[i]]
-    own = [m for m in others if views.environment[m] == views.environment[i]]
+    own = [m for m in others if m % B == i % B]
     return own, [m for m in others if m not in own]
 
 
@@ -177,13 +177,21 @@ def test_views_look_alike_if_and_only_if_every_part_of_the_raw_observation_is_eq
     assert alike > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_zero_looks_like_minus_zero_and_nothing_else_does(dtype):
+    numbers = torch.tensor([0.0, -0.0, torch.finfo(dtype).tiny, 1.0], dtype=dtype)
+    look = candidates(torch.zeros(4, 1, F), {"number": numbers.view(4, 1)}).look
+    assert look[0] == look[1]
+    assert len(look.unique()) == 3
+
+
 def test_candidates_stand_row_by_row_with_their_environment_and_embedding():
     features = torch.randn(T1, B, F, generator=seeded(0))
     views = candidates(features, random_observation())
     for t in range(T1):
         for b in range(B):
             assert torch.equal(views.keys[t * B + b], features[t, b])
-            assert views.environment[t * B + b] == b
+    assert views.batch == B
 
 
 def test_a_score_is_a_product_of_maps_of_state_and_embedding():

@@ -8,8 +8,10 @@ from torch.testing import assert_close
 
 from groundling.agents import prediction as prediction_module
 from groundling.agents.agent import Agent, Rows
+from groundling.agents.cells_decoder import CellsDecoder, GlimpseDecoder
 from groundling.agents.config import AgentConfig, GlimpseConfig, PredictionConfig
-from groundling.agents.simcore import CellsDecoder, GlimpseDecoder, ImageDecoder, SimCoreHead
+from groundling.agents.decoders import ImageDecoder
+from groundling.agents.simcore import SimCoreHead
 from groundling.envs.errors import UserError
 
 T, B, LIMIT = 7, 3, 3

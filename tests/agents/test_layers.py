@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from groundling.agents.layers import linear, rectified
+from groundling.agents.layers import Derived, linear, rectified, unchanging
 
 
 def size(signal):
@@ -23,3 +23,49 @@ def test_a_linear_layer_stretches_by_its_gain_and_adds_nothing(gain):
     layer = linear(256, 300, gain=gain)
     assert size(layer(torch.randn(500, 256))) == pytest.approx(gain, rel=0.1)
     assert not layer(torch.zeros(1, 256)).any()
+
+
+class Doubled(nn.Module):
+    """Reads twice its weight, and counts how often that was made."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+        self.derived = Derived()
+        self.made = 0
+
+    def forward(self):
+        def make():
+            self.made += 1
+            return 2.0 * self.weight
+
+        return self.derived(make)
+
+
+def adam(module):
+    module.weight.grad = torch.ones(2)
+    torch.optim.Adam(module.parameters(), lr=0.5, fused=True).step()
+
+
+def test_what_is_made_of_weights_is_made_once_while_they_do_not_change():
+    module = nn.Sequential(Doubled())
+    with torch.no_grad():
+        for made in (1, 2):
+            with unchanging(module):
+                assert module[0]() is module[0]()
+                assert torch.equal(module[0](), 2.0 * module[0].weight)
+            assert module[0].made == made
+            adam(module[0])
+        assert torch.equal(module[0](), 2.0 * module[0].weight)
+        assert list(module.state_dict()) == ["0.weight"]
+
+
+def test_it_is_a_part_of_every_graph():
+    module = Doubled()
+    with unchanging(module):
+        with torch.no_grad():
+            module()
+        for _ in range(2):
+            module.weight.grad = None
+            module().sum().backward()
+            assert module.weight.grad.tolist() == [2.0, 2.0]

@@ -9,12 +9,13 @@ from gymnasium import spaces
 from torch import nn
 
 from groundling.agents.actions import make_actions
+from groundling.agents.cells_decoder import CellsDecoder
 from groundling.agents.config import AgentConfig, PredictionConfig
 from groundling.agents.cores import CoreState
+from groundling.agents.decoders import ImageDecoder
 from groundling.agents.plugins import load_named
 from groundling.agents.prediction import Prediction
 from groundling.agents.sensors import Cells, Sensors
-from groundling.agents.simcore import CellsDecoder, ImageDecoder
 from groundling.envs.errors import UserError
 
 VIEW = spaces.Box(0, np.full((3, 3, 2), 4, np.uint8), dtype=np.uint8)

@@ -1,16 +1,26 @@
 """What both heads are asked about an unroll, what counts, and what each switch turns off."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from torch.testing import assert_close
 
+from groundling.agents import cpc as cpc_module
 from groundling.agents import prediction as prediction_module
 from groundling.agents.actions import make_actions
 from groundling.agents.config import AgentConfig, PredictionConfig
 from groundling.agents.cores import CoreState
-from groundling.agents.cpc import Candidates, binary_contrast, candidates, infonce, ranked_first
+from groundling.agents.cpc import (
+    Candidates,
+    binary_contrast,
+    candidates,
+    groups,
+    infonce,
+    ranked_first,
+)
 from groundling.agents.prediction import Prediction
 from groundling.agents.sensors import Sensors
 from groundling.envs.errors import UserError
@@ -23,6 +33,7 @@ SPACE = spaces.Dict(
         "pulse": spaces.Box(-9, 9, (2,), np.float32),
     }
 )
+CPU = torch.device("cpu")
 LOSSES = ("simcore", "cpc")
 
 
@@ -150,6 +161,29 @@ def test_the_future_is_the_mean_over_pairs_within_an_episode_one_by_one(plans, l
         )
         longest = (max(plan.horizons.tolist()), 1.0)
         assert output.measured["prediction/longest_horizon"] == longest
+
+
+def test_the_views_of_a_large_batch_are_told_apart_group_by_group(plans, monkeypatch):
+    monkeypatch.setattr(cpc_module, "TOGETHER", 2)
+    world = World("cpc", B=5)
+    output, plan = world.predict(), plans[-1]
+    features, nats = world.sensors(world.observation), []
+    for group in ([0, 1], [2, 3], [4]):
+        observation = {name: leaf[:, group] for name, leaf in world.observation.items()}
+        views = candidates(features[:, group], observation)
+        for k, t, b in itertools.product(plan.horizons.tolist(), plan.starts.tolist(), group):
+            if not world.is_first[t + 1 : t + k + 1, b].any():
+                state = imagine_slowly(world, t, k, b)[None]
+                true = torch.tensor([(t + k) * len(group) + group.index(b)])
+                scores = world.prediction.head.scores(state, views.keys)
+                nats.append(binary_contrast(scores, true, views)[0])
+    assert_close(output.future, torch.stack(nats).mean())
+
+
+def test_groups_are_as_few_and_as_alike_as_can_be():
+    sizes = {batch: [len(one) for one in groups(batch, CPU)] for batch in (1, 16, 17, 40, 256)}
+    assert sizes == {1: [1], 16: [16], 17: [9, 8], 40: [14, 13, 13], 256: [16] * 16}
+    assert torch.cat(groups(40, CPU)).tolist() == list(range(40))
 
 
 @pytest.mark.parametrize("loss", LOSSES)

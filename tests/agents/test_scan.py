@@ -20,6 +20,16 @@ def test_gradient_agrees_with_finite_differences_across_resets() -> None:
     assert torch.autograd.gradcheck(lstm_scan, random_arguments())
 
 
+def test_without_gradients_the_states_are_the_same_to_the_last_bit() -> None:
+    arguments = [argument.float() for argument in random_arguments(H=24)]
+    learned_from = lstm_scan(*arguments)
+    with torch.no_grad():
+        walked = lstm_scan(*arguments)
+    for learned, forward_only in zip(learned_from, walked, strict=True):
+        assert learned.requires_grad
+        assert torch.equal(learned, forward_only)
+
+
 def test_nothing_flows_back_across_a_reset() -> None:
     inputs, keep, hidden, cell, weight = random_arguments()
     keep[2] = 0.0

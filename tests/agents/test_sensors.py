@@ -127,6 +127,24 @@ def test_embeddings_of_cells_are_shared_across_cells_and_not_across_channels():
     assert torch.equal(embedded[0, 0, 5:], sensor.embeddings[1].weight[1])
 
 
+@pytest.mark.parametrize(("highest", "folds"), [((4, 3, 1), True), ((9, 4, 0), False)])
+def test_cells_are_read_as_the_perceptron_reads_their_embeddings(highest, folds):
+    torch.manual_seed(0)
+    high = np.broadcast_to(np.array(highest, np.uint8), (2, 3, 3))
+    space = spaces.Box(0, high, dtype=np.uint8)
+    sensor = Cells(space, CONFIG)
+    assert sensor.folds == folds
+    views = sample(space, 4, 2)
+    features, expected = sensor(views), sensor.perceptron(sensor.embed(views).flatten(-3))
+    assert_close(features, expected)
+    gradients = [
+        torch.autograd.grad(read.square().sum(), list(sensor.parameters()))
+        for read in (features, expected)
+    ]
+    for found, wanted in zip(*gradients, strict=True):
+        assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_each_channel_of_cells_has_as_many_categories_as_its_space_says():
     high = np.broadcast_to(np.array([10, 6, 1], np.uint8), (3, 3, 3))
     sensor = Cells(spaces.Box(0, high, dtype=np.uint8), CONFIG)

@@ -10,21 +10,23 @@ from gymnasium import spaces
 from torch.distributions import Normal
 from torch.testing import assert_close
 
-from groundling.agents.config import AgentConfig, PredictionConfig
-from groundling.agents.glimpse import OUTSIDE, CellsGlimpse, Fovea
-from groundling.agents.sensors import Sensors, leaf_sensor
-from groundling.agents.simcore import (
-    CategoryDecoder,
+from groundling.agents.cells_decoder import (
     CellsDecoder,
     GlimpseDecoder,
-    ImageDecoder,
-    NumbersDecoder,
-    SimCoreHead,
-    TokensDecoder,
-    discretised_logistic,
     kind_counts,
     kind_weights,
 )
+from groundling.agents.config import AgentConfig, PredictionConfig
+from groundling.agents.decoders import (
+    CategoryDecoder,
+    ImageDecoder,
+    NumbersDecoder,
+    TokensDecoder,
+    discretised_logistic,
+)
+from groundling.agents.glimpse import OUTSIDE, CellsGlimpse, Fovea
+from groundling.agents.sensors import Sensors, leaf_sensor
+from groundling.agents.simcore import SimCoreHead
 
 SIZE = 5
 HIGH = np.zeros((2, 3, 2), np.uint8) + np.array([3, 1], np.uint8)
@@ -84,13 +86,37 @@ def nats_slowly(decoder, tables, state, view, weights):
     return total / 6
 
 
+@pytest.mark.parametrize("folds", [True, False])
 @pytest.mark.parametrize("tied", [True, False])
-def test_cells_are_scored_as_by_a_loop_over_cells_channels_and_categories(tied):
+def test_cells_are_scored_as_by_a_loop_over_cells_channels_and_categories(tied, folds):
     sensor, decoder = cells_decoder(tied=tied)
+    assert decoder.folds
+    decoder.folds = folds
     state, views, weights = torch.randn(5, 4), random_cells(5), torch.tensor([1.0, 2.0, 0.5, 3.0])
     tables = sensor.embeddings if tied else decoder.tables
     expected = [nats_slowly(decoder, tables, *pair, weights) for pair in zip(state, views)]  # noqa: B905
     assert_close(decoder(state, views, sensor, weights), torch.tensor(expected))
+
+
+def test_folded_or_not_the_gradients_are_the_same():
+    sensor, decoder = cells_decoder()
+    views, weights = random_cells(5), torch.tensor([1.0, 2.0, 0.5, 3.0])
+    state = torch.randn(5, 4, requires_grad=True)
+    learning = [state, *decoder.parameters(), *sensor.embeddings.parameters()]
+    gradients = []
+    for folds in (True, False):
+        decoder.folds = folds
+        nats = decoder(state, views, sensor, weights).square().sum()
+        gradients.append(torch.autograd.grad(nats, learning))
+    for folded, plain in zip(*gradients, strict=True):
+        assert_close(folded, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_more_categories_than_numbers_are_not_folded():
+    config = make_config()
+    for highest, folds in ((SIZE - 1, True), (SIZE, False)):
+        space = spaces.Box(0, np.full((2, 3, 1), highest, np.uint8), dtype=np.uint8)
+        assert CellsDecoder(leaf_sensor(space, config), space.shape, config).folds == folds
 
 
 def test_what_cells_cost_can_be_read_off_their_categories_probabilities():
@@ -501,7 +527,7 @@ def test_one_sharp_patch_inside_the_view_is_scored_as_cells_are():
     other = CellsDecoder(sensor, (2, 2, 2), config)
     del other.generate
     other.load_state_dict(decoder.state_dict(), strict=False)
-    other._generated = decoder._generated
+    other._generated, other.folds = decoder._generated, False
     views, state, weights = random_views(6), torch.randn(6, 4), torch.tensor([1.0, 2.0, 0.5, 3.0])
     read = fovea.cells(views, torch.zeros(6, 2))
     assert (read != OUTSIDE).all()

@@ -85,7 +85,7 @@ def expected_rows(seed, number):
     return rows
 
 
-class CountingAgent:
+class CountingAgent(torch.nn.Module):
     """Its state counts the rows of the episode and sums their rewards; its value tells it all."""
 
     actions = make_actions(Counting.action_space)

@@ -17,7 +17,7 @@ from groundling.training import learner as learner_module
 from groundling.training.checkpoint import CheckpointError, load_checkpoint
 from groundling.training.config import to_json
 from groundling.training.learner import NonFiniteLoss
-from groundling.training.loop import Interrupted, Training, train
+from groundling.training.loop import Interrupted, Training, computing, train
 from groundling.training.metrics import read_rows
 from groundling.training.run import RunDirectory
 
@@ -42,6 +42,25 @@ def config_of(small_config):
 def straight(config_of, tmp_path_factory):
     """A run that nothing stopped."""
     return train(config_of(), tmp_path_factory.mktemp("runs") / "straight", show_progress=False)
+
+
+def tiny():
+    """Below the smallest number of full precision, unless such are flushed to 0."""
+    return torch.tensor([1e-38]).mul(0.1).item()
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_threads_and_tiny_numbers_are_left_as_they_were_found(config_of, flushed):
+    threads = torch.get_num_threads()
+    torch.set_flush_denormal(flushed)
+    try:
+        with computing(config_of(threads=threads + 1)):
+            assert torch.get_num_threads() == threads + 1
+            assert tiny() == 0.0
+        assert torch.get_num_threads() == threads
+        assert (tiny() == 0.0) == flushed
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def leaves(value, name=""):
