@@ -6,6 +6,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,8 +129,11 @@ def _is_loopback_only(address: str) -> bool:
 
 
 @contextmanager
-def reserved(workers: int, num_gpus: float, *, asking: str = "") -> Iterator[Any]:
-    """A Ray placement group with room for so many workers, one in each of its bundles.
+def reserved(workers: int, num_gpus: float, *, asking: str = "") -> Iterator[list[Any]]:
+    """Ray placement groups with room for a worker each.
+
+    One for each: of several in one group that have lost their machines Ray gives none a place
+    before there is one for all.
 
     Args:
         workers: each on one CPU.
@@ -143,19 +147,21 @@ def reserved(workers: int, num_gpus: float, *, asking: str = "") -> Iterator[Any
     from ray.util.placement_group import placement_group, remove_placement_group
 
     each = {"CPU": 1.0} | ({"GPU": num_gpus} if num_gpus else {})
-    group = placement_group([each] * workers, strategy="PACK")
+    total, free = ray.cluster_resources(), ray.available_resources()
+    deadline = time.monotonic() + _patience()
+    groups = [placement_group([each]) for _ in range(workers)]
     try:
-        if not group.wait(_patience()):
+        if not all(group.wait(max(0.0, deadline - time.monotonic())) for group in groups):
             asked = " and ".join(f"{workers * n:g} {name}" for name, n in each.items())
-            total, free = ray.cluster_resources(), ray.available_resources()
             there = ", ".join(f"{free.get(n, 0):g} of {total.get(n, 0):g} {n} free" for n in each)
             raise UserError(
                 f"{asking or f'workers is {workers}'}, which takes {asked}; expected no more than "
                 f"there is room for ({there})"
             )
-        yield group
+        yield groups
     finally:
-        remove_placement_group(group)
+        for group in groups:
+            remove_placement_group(group)
 
 
 def _patience() -> float:

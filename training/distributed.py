@@ -81,9 +81,9 @@ class Workers:
         rehearsal.close()
         rollout = self.config.rollout
         self._open.enter_context(cluster(rollout.ray_address))
-        group = self._open.enter_context(reserved(rollout.workers, rollout.num_gpus))
-        self._room = Room(group, self.workers, rollout.stalled_after)
-        for worker in self.workers:
+        groups = self._open.enter_context(reserved(rollout.workers, rollout.num_gpus))
+        self._room = Room(groups, self.workers, rollout.stalled_after)
+        for worker, group in zip(self.workers, groups, strict=True):
             worker.start(group)
         # Their start is no training time. Who does not come in time will be missed soon enough.
         starting = [worker.awaited for worker in self.workers]
@@ -201,7 +201,7 @@ class Workers:
         in_a_row = f"{worker.failures} of {most} in a row"
         console.print(f"{worker} {what}: replaced ({in_a_row})", soft_wrap=True, highlight=False)
         self.replaced += 1
-        worker.succeed(self._room.group)
+        worker.succeed(self._room.groups[worker.identity.worker])
 
     def accounts(self) -> Row:
         """Steps by what became of them, workers replaced so far, and the largest lag since the

@@ -51,8 +51,8 @@ class RemoteLearner:
         self._asked: Any = None
 
     def start(self, group: Any) -> None:
-        """Starts a process, in its own bundle of a placement group (`cluster.reserved`). Nobody
-        starts it again: the others have gone on without it."""
+        """Starts a process, in its own placement group (`cluster.reserved`). Nobody starts it
+        again: the others have gone on without it."""
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -70,9 +70,7 @@ class RemoteLearner:
                     "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",
                 }
             },
-            scheduling_strategy=PlacementGroupSchedulingStrategy(
-                group, placement_group_bundle_index=self.rank - 1
-            ),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group),
         )
         self._handle = kind.remote(self.config, self.rank, tuple(sys.path))
         self._asked = self._handle.whereabouts.remote()
@@ -148,8 +146,8 @@ class Learners:
         room = reserved(
             len(self.others), gpus(self.config), asking=f"learners is {self.config.learners}"
         )
-        group = self._open.enter_context(room)
-        for other in self.others:
+        groups = self._open.enter_context(room)
+        for other, group in zip(self.others, groups, strict=True):
             other.start(group)
         for other in self.others:
             other.locate()

@@ -60,7 +60,7 @@ class RemoteWorker:
         self._requests: deque[_Request] = deque()
 
     def start(self, group: Any) -> None:
-        """Starts a process, in the worker's own bundle of a placement group (`cluster.reserved`).
+        """Starts a process, in the worker's own placement group (`cluster.reserved`).
 
         It is never Ray that starts it again: what it was asked for must not be walked twice.
         """
@@ -73,9 +73,7 @@ class RemoteWorker:
             max_restarts=0,
             max_task_retries=0,
             runtime_env={"env_vars": ONE_THREAD},
-            scheduling_strategy=PlacementGroupSchedulingStrategy(
-                group, placement_group_bundle_index=self.identity.worker
-            ),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group),
         )
         self._handle = kind.remote(self.config, self.identity, self.asked, tuple(sys.path))
         self._whereabouts = self._handle.whereabouts.remote()

@@ -19,13 +19,15 @@ class Room:
     silent. Ray gives it the next place that comes free by itself.
 
     Args:
-        group: a placement group with a bundle for each worker (`cluster.reserved`).
+        groups: a placement group for each worker (`cluster.reserved`).
         workers: of the run; new processes fill the same places.
         patience: seconds that all of them may be without room.
     """
 
-    def __init__(self, group: Any, workers: Sequence[RemoteWorker], patience: float) -> None:
-        self.group = group
+    def __init__(
+        self, groups: Sequence[Any], workers: Sequence[RemoteWorker], patience: float
+    ) -> None:
+        self.groups = groups
         self.workers = workers
         self.patience = patience
         self._looked = -LOOK_SECONDS
@@ -46,9 +48,8 @@ class Room:
         if not absent or now < self.next_look:
             return
         self._looked = now
-        without = _bundles_without_machine(self.group)
         for worker in absent:
-            homeless = worker.identity.worker in without
+            homeless = _is_without_machine(self.groups[worker.identity.worker])
             if homeless != worker.homeless:
                 worker.homeless, worker.since = homeless, now
                 said = "waits for room: its machine is gone" if homeless else "has room again"
@@ -56,13 +57,12 @@ class Room:
         last = max(worker.since for worker in self.workers)
         if all(worker.homeless for worker in self.workers) and now >= last + self.patience:
             raise UserError(
-                f"there has been no room for any of {len(without)} rollout workers for "
+                f"there has been no room for any of {len(self.workers)} rollout workers for "
                 f"{self.patience:g} s; expected machines to come back (rollout.stalled-after)"
             )
 
 
-def _bundles_without_machine(group: Any) -> set[int]:
+def _is_without_machine(group: Any) -> bool:
     from ray.util.placement_group import placement_group_table
 
-    places = placement_group_table(group)["bundles_to_node_id"]
-    return {number for number, machine in places.items() if not machine}
+    return not all(placement_group_table(group)["bundles_to_node_id"].values())

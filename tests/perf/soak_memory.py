@@ -86,6 +86,7 @@ def watch(flags: argparse.Namespace) -> list[dict[str, float]]:
 
 def judge(samples: list[dict[str, float]], home: Path) -> list[str]:
     """Fits straight lines and draws; what is not flat."""
+    samples = [sample for sample in samples if sample["workers"]]  # The last may be at the end.
     minutes = np.array([sample["minutes"] for sample in samples])
     late = minutes > min(5.0, minutes[-1] / 3)
     figure, faults = Figure((7, 3), layout="constrained"), []

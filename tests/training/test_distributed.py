@@ -113,10 +113,12 @@ def local(monkeypatch):
         distributed, "put", lambda weights: {name: one.copy() for name, one in weights.items()}
     )
     monkeypatch.setattr(distributed, "cluster", lambda address: nullcontext())
-    monkeypatch.setattr(distributed, "reserved", lambda workers, num_gpus: nullcontext())
+    monkeypatch.setattr(
+        distributed, "reserved", lambda workers, num_gpus: nullcontext(range(workers))
+    )
     for module in (distributed, room):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: CLOCK[0]))
-    monkeypatch.setattr(room, "_bundles_without_machine", lambda group: set(WITHOUT_ROOM))
+    monkeypatch.setattr(room, "_is_without_machine", lambda group: group in WITHOUT_ROOM)
 
 
 @pytest.fixture

@@ -76,7 +76,9 @@ def local(monkeypatch):
     """The other learners are in this process."""
     monkeypatch.setattr(learners_module, "RemoteLearner", LocalLearner)
     monkeypatch.setattr(learners_module, "cluster", lambda address: nullcontext())
-    monkeypatch.setattr(learners_module, "reserved", lambda *room, asking: nullcontext())
+    monkeypatch.setattr(
+        learners_module, "reserved", lambda number, gpus, asking: nullcontext(range(number))
+    )
     monkeypatch.setattr(learners_module, "put", lambda value: value)
     monkeypatch.setattr(learners_module, "_address", lambda: "127.0.0.1")
 
