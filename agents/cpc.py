@@ -75,10 +75,10 @@ def candidates(
     return Candidates(features.flatten(0, 1), look, absent.flatten(), B)
 
 
-def groups(batch: int, device: torch.device) -> list[Tensor]:
-    """Environments 0 to batch - 1 in as few groups of at most `TOGETHER` as there can be."""
-    everyone = torch.arange(batch, device=device)
-    return list(everyone.tensor_split(math.ceil(batch / TOGETHER)))
+def group_sizes(batch: int) -> list[int]:
+    """How many environments are told apart together: as few groups as there can be, and alike."""
+    number = math.ceil(batch / TOGETHER)
+    return [batch // number + (one < batch % number) for one in range(number)]
 
 
 def _whole(leaf: Tensor, rows: int) -> Tensor:

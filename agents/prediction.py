@@ -20,7 +20,7 @@ from groundling.agents.cpc import (
     CPCHead,
     binary_contrast,
     candidates,
-    groups,
+    group_sizes,
     infonce,
     ranked_first,
 )
@@ -139,7 +139,7 @@ class Prediction(nn.Module):
         # What was decided at row t is where row t + 1 is read.
         looked = None if location is None else location[1:]
         ahead = self.simulator.overshoot(core, actions, plan, looked)
-        states = torch.cat([here, ahead.flatten(0, 2)])
+        states = torch.cat([here, ahead.flatten(0, 2)]) if len(here) else ahead.flatten(0, 2)
         rows = torch.cat([present, plan.targets.flatten()])
         nats, measured = (
             self._generate(states, rows, observation, sensors, location, absent, total)
@@ -185,20 +185,28 @@ class Prediction(nn.Module):
         """CPC|A: nats [N] of telling these rows' views from the others of the unroll, among a group
         of environments at a time; environments innermost."""
         assert isinstance(self.head, CPCHead)
-        states = states.unflatten(0, (len(rows), features.shape[1]))
         loss = binary_contrast if self.config.contrast == "binary" else infonce
+        sizes = group_sizes(features.shape[1])
+        if absent is None:
+            absent = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
+        leaves = [leaf.split(sizes, 1) for leaf in observation.values()]
+        # Split in one piece: the gradient of each part by itself would be as large as of all.
+        states = states.unflatten(0, (len(rows), features.shape[1]))
+        groups = zip(
+            states.split(sizes, 1),
+            features.split(sizes, 1),
+            absent.split(sizes, 1),
+            *leaves,
+            strict=True,
+        )
         nats, first = [], []
-        for group in groups(features.shape[1], features.device):
-            views = candidates(
-                features[:, group],
-                {name: leaf[:, group] for name, leaf in observation.items()},
-                None if absent is None else absent[:, group],
-            )
-            members = torch.arange(len(group), device=rows.device).unsqueeze(0)
-            true = (rows.unsqueeze(1) * len(group) + self._truth(members)).flatten()
-            scores = self.head.scores(states[:, group].flatten(0, 1), views.keys)
-            nats.append(loss(scores, true, views).view(len(rows), len(group)))
-            first.append(ranked_first(scores, true, views).view(len(rows), len(group)))
+        for size, (state, view, filler, *seen) in zip(sizes, groups, strict=True):
+            views = candidates(view, dict(zip(observation, seen, strict=True)), filler)
+            members = torch.arange(size, device=rows.device).unsqueeze(0)
+            true = (rows.unsqueeze(1) * size + self._truth(members)).flatten()
+            scores = self.head.scores(state.flatten(0, 1), views.keys)
+            nats.append(loss(scores, true, views).view(len(rows), size))
+            first.append(ranked_first(scores, true, views).view(len(rows), size))
         return torch.cat(nats, 1).flatten(), {"ranked_first": torch.cat(first, 1).flatten()}
 
     def _views(

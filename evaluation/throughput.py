@@ -12,6 +12,7 @@ from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
 from groundling.training.config import TrainConfig
 from groundling.training.loop import Training, computing
+from groundling.training.progress import progress
 from groundling.training.run import resolve_device
 
 WARM_UP = 3
@@ -70,7 +71,11 @@ def training_pace(config: TrainConfig, *, seconds: float = 10.0) -> Pace:
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    with computing(config), closing(Training(config, device)) as training:
+    with (
+        computing(config),
+        closing(Training(config, device)) as training,
+        progress("training to be timed", seconds) as advance,
+    ):
         training.start(show_progress=False)
         for _ in range(WARM_UP):
             training.learn(training.collect())
@@ -80,5 +85,6 @@ def training_pace(config: TrainConfig, *, seconds: float = 10.0) -> Pace:
             walking += clock() - now
             training.learn(unroll)
             updates += 1
+            advance(clock() - begun)
         taken = clock() - begun
     return Pace(updates * config.frames_per_update / taken, walking / taken, updates)
