@@ -188,6 +188,8 @@ def evolve(
             stop=watch,
             callbacks=[watch],
             checkpoint_config=tune.CheckpointConfig(num_to_keep=KEPT),
+            # Members wait for each other at the end of a round: for one that died, for ever.
+            failure_config=tune.FailureConfig(fail_fast=True),
             verbose=0,
         ),
     )

@@ -2,6 +2,12 @@
 
 import importlib.util
 import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -136,3 +142,31 @@ def test_ctrl_c_has_the_members_save(
     assert walked
     assert all((run / "checkpoints" / "latest.pt").exists() for run in walked)
     assert not (directory / "tune").exists()
+
+
+@pytest.mark.slow
+@WITH_TUNE
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_member_that_dies_ends_the_population_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ended
+) -> None:
+    """The others would wait for it at the end of the round, for ever."""
+    directory = tmp_path / "population"
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while not list(directory.glob("member-*/metrics.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            if entry.read_bytes().startswith(b"ray::ResourceTrainable"):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+                return
+
+    long = ["--frames", "100000000", "--perturb-every", "50000000"]
+    killer = threading.Thread(target=kill)
+    killer.start()
+    words = ["--population", "2", "--directory", str(directory), *SMALL, *long]
+    assert ended("sweep", "know-small-none", *words) == 1
+    killer.join()
+    assert re.search(r"member-\d failed, see \S+member-\d.log", capsys.readouterr().err)
