@@ -2,9 +2,10 @@
 
     python tests/perf/bench_growth.py [--rounds 3] [--cores 0 1] [--picture docs/growth.png]
 
-Training on know-small's room, acting and learning together: more environments, longer unrolls, a
-larger view, a wider core, more cores; of the plain agent, and of those that predict. Points of one
-axis take turns, and the figures are medians over rounds. All but the last axis have one core.
+Training in a room of 7 × 7 cells, otherwise know-small's, acting and learning together: more
+environments, longer unrolls, a larger view, a wider core, more cores; of the plain agent, and of
+those that predict. Points of one axis take turns, and the figures are medians over rounds. All but
+the last axis have one core.
 """
 
 import argparse
@@ -78,6 +79,8 @@ AXES = {
 def base(agent: str) -> TrainConfig:
     """What all axes go out from."""
     config = with_environments(preset(f"know-small-{agent}"), ENVIRONMENTS)
+    rooms = dataclasses.replace(config.env.rooms, size=7)  # The largest view is to fit in.
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, rooms=rooms))
     return dataclasses.replace(config, probe=dataclasses.replace(config.probe, online=False))
 
 
