@@ -1,7 +1,7 @@
 """The command line: find the command, parse, call, and turn a mistake into one line.
 
-The flags of training (`settings.py`) and of sweeps (`sweep.py`) are configurations; the other
-commands are functions in `commands.py`.
+The flags of training (`settings.py`), of sweeps (`sweep.py`) and of its timing (`bench.py`) are
+configurations; the other commands are functions in `commands.py`.
 """
 
 import os

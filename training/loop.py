@@ -68,8 +68,8 @@ def train(config: TrainConfig, run_dir: Path | str, *, show_progress: bool = Tru
 @contextmanager
 def computing(config: TrainConfig) -> Iterator[None]:
     """While inside, torch computes with as many threads as configured, and numbers too small for a
-    float32's full precision (below 10⁻³⁸) are 0: processors take a hundred times as long for them,
-    and gradients that fade away through many rows come to it."""
+    float32's full precision (below 10⁻³⁸) are 0: processors take many times as long for them, and
+    gradients that fade away through many rows come to it."""
     threads, flushed = torch.get_num_threads(), not torch.tensor(1e-38).mul(0.1)
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)

@@ -166,9 +166,27 @@ def evolve(
     stop_file(population).unlink(missing_ok=True)
     watch = Watch(population, advance, asked_to_stop)
     watch.on_trial_result()
+    tuner = _tuner(population, first_round, {"cpu": cpus, "gpu": gpus}, watch, scratch)
+    with environment_as_found(SETTINGS):
+        results = tuner.fit()
+    shutil.rmtree(scratch, ignore_errors=True)
+    if asked_to_stop():
+        return {}
+    ended = [results[place] for place in range(len(results))]
+    return {_number(one): str(one.error) for one in ended if one.error is not None}
+
+
+def _tuner(
+    population: Population,
+    first_round: int,
+    resources: dict[str, float],
+    watch: Watch,
+    scratch: Path,
+) -> tune.Tuner:
+    """What trains the members from a round on; what it writes down itself goes to `scratch`."""
     starts = [{"member": one.number, "values": one.values} for one in population.members]
-    tuner = tune.Tuner(
-        tune.with_resources(Trial, {"cpu": cpus, "gpu": gpus}),
+    return tune.Tuner(
+        tune.with_resources(Trial, resources),
         param_space={
             "population": population,
             "search_path": tuple(sys.path),
@@ -193,13 +211,6 @@ def evolve(
             verbose=0,
         ),
     )
-    with environment_as_found(SETTINGS):
-        results = tuner.fit()
-    shutil.rmtree(scratch, ignore_errors=True)
-    if asked_to_stop():
-        return {}
-    ended = [results[place] for place in range(len(results))]
-    return {_number(one): str(one.error) for one in ended if one.error is not None}
 
 
 def _scheduler(population: Population) -> PopulationBasedTraining:

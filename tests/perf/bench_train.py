@@ -257,6 +257,19 @@ def sb3() -> Work:
     return lambda: model.learn(FRAMES, reset_num_timesteps=False)
 
 
+def products() -> Work:
+    """Make what nobody can be faster than: the matrix products of the recurrent core."""
+    rows, weight = torch.randn(FRAMES, 256), torch.randn(256, 1024)
+    out = torch.empty(FRAMES, 1024)
+    return lambda: torch.mm(rows, weight, out=out)
+
+
+PRODUCTS = 2 * FRAMES * 256 * 1024
+"""Floating-point operations of these."""
+
+OPERATIONS = 8 * (25 * 16 * 27 + 9 * 32 * 144 + 288 * 256 + 512 * 1024 + 256 * 8)
+"""Of the layers' products for each frame: walked, read again, and two for its gradients."""
+
 PEERS: dict[str, tuple[Make, float]] = {"cleanrl": (cleanrl, 1.4), "sb3": (sb3, 6.0)}
 """Who ours is held against, and how many times as fast it is to be."""
 
@@ -274,6 +287,12 @@ def main() -> None:
         pair = paired(groundling, peer, rounds=arguments.pairs, core=arguments.core)
         rates = f"{FRAMES / pair.first:>10,.0f}{FRAMES / pair.second:>10,.0f}"
         print(f"{name:<12}{rates}{pair.ratio:>8.2f}{bar:>6}", flush=True)
+    pair = paired(groundling, products, rounds=arguments.pairs, core=arguments.core)
+    speed = PRODUCTS / pair.second
+    print(
+        f"matrix products: {speed / 1e9:.0f} GFLOP/s, {speed / OPERATIONS:,.0f} frames/s of "
+        f"{OPERATIONS / 1e6:.1f} MFLOP; ours reach {FRAMES / pair.first * OPERATIONS / speed:.0%}"
+    )
 
 
 if __name__ == "__main__":
