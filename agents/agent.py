@@ -15,6 +15,7 @@ from groundling.agents.cores import CoreState, LSTMCore
 from groundling.agents.generators import initialised_by
 from groundling.agents.layers import linear, rectified
 from groundling.agents.prediction import Prediction
+from groundling.agents.scan import Trace
 from groundling.agents.sensors import Observation, Sensors
 
 
@@ -137,18 +138,26 @@ class Agent(nn.Module):
         seen = self.attention.see(row.observation, location)
         return row._replace(observation=seen, location=location)
 
-    def unroll(self, rows: Rows, state: CoreState) -> AgentOutput:
-        """Reads T rows of B environments, starting from `state` ([B, core_size] each)."""
+    def unroll(self, rows: Rows, state: CoreState, trace: Trace | None = None) -> AgentOutput:
+        """Reads T rows of B environments, starting from `state` ([B, core_size] each).
+
+        Args:
+            rows: [T, B, …].
+            state: of the core, before row 0.
+            trace: where to note what the core computes of these rows (without gradients); or, when
+                full, what it did compute of them, with these very weights: then it is not computed
+                again, and gradients are what they would have been.
+        """
         features = self.sensors(rows.observation, rows.location)
         # At the start of an episode nothing was done and nothing earned: a zero vector, not
         # action 0, and a zero reward.
         fresh = rows.is_first.unsqueeze(-1)
         action = self.actions.encode(rows.previous_action).to(features.dtype)
         reward = rows.previous_reward.unsqueeze(-1).to(features.dtype)
-        inputs = [features, action.masked_fill(fresh, 0.0), reward.masked_fill(fresh, 0.0)]
+        flags = [action.masked_fill(fresh, 0.0), reward.masked_fill(fresh, 0.0)]
         if rows.location is not None:
-            inputs.append(rows.location.to(features.dtype))
-        core = self.core(torch.cat(inputs, dim=-1), rows.is_first, state)
+            flags.append(rows.location.to(features.dtype))
+        core = self.core(features, torch.cat(flags, dim=-1), rows.is_first, state, trace)
         return AgentOutput(
             self.policy(core.hidden),
             self.baseline(core.hidden).squeeze(-1),
@@ -157,9 +166,11 @@ class Agent(nn.Module):
             None if self.attention is None else self.attention(core.hidden),
         )
 
-    def step(self, row: Rows, state: CoreState) -> tuple[AgentOutput, CoreState]:
+    def step(
+        self, row: Rows, state: CoreState, trace: Trace | None = None
+    ) -> tuple[AgentOutput, CoreState]:
         """Reads one row ([B, …]): `unroll` with T = 1. Returns the output and the next state."""
-        output = self.unroll(row.map(lambda part: part.unsqueeze(0)), state)
+        output = self.unroll(row.map(lambda part: part.unsqueeze(0)), state, trace)
         next_state = CoreState(output.core.hidden[0], output.core.cell[0])
         location = None if output.location is None else output.location[0]
         return AgentOutput(

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from groundling.agents.layers import Derived
-from groundling.agents.scan import lstm_scan, transposed_copy
+from groundling.agents.layers import Derived, joined_linear
+from groundling.agents.scan import Trace, lstm_scan, transposed_copy
 
 FORGET_BIAS = 3.0
 """Forget gates start at 0.95: half of what is in a cell is still there after 14 rows, and gradients
@@ -67,21 +67,43 @@ class LSTMCore(nn.Module):
         zeros = self.from_input.weight.new_zeros(batch, self.core_size)
         return CoreState(zeros, zeros)
 
-    def forward(self, inputs: Tensor, is_first: Tensor, state: CoreState) -> CoreState:
+    def trace(self, rows: int, batch: int) -> Trace:
+        """An empty trace for so many rows."""
+        return Trace(self.from_input.weight.new_empty(rows, batch, 4 * self.core_size))
+
+    def forward(
+        self,
+        features: Tensor,
+        flags: Tensor,
+        is_first: Tensor,
+        state: CoreState,
+        trace: Trace | None = None,
+    ) -> CoreState:
         """Reads T rows.
 
         Args:
-            inputs: [T, B, feature_size + flag_size].
+            features: [T, B, feature_size].
+            flags: [T, B, flag_size].
             is_first: [T, B] bool; the state is zeroed before such a row is consumed.
             state: [B, core_size] each, as it was before row 0.
+            trace: see `Agent.unroll`.
 
         Returns:
             The states after each row, [T, B, core_size] each.
         """
-        keep = (~is_first).to(inputs.dtype).unsqueeze(-1)
+        keep = (~is_first).to(features.dtype).unsqueeze(-1)
         weight = self.from_hidden.weight
         transposed = self.transposed(lambda: transposed_copy(weight))
+        known = trace is not None and trace.full
+        shares = joined_linear(
+            features,
+            flags,
+            self.from_input.weight,
+            self.from_input.bias,
+            unread=known,
+            out=None if trace is None or known else trace.coming(len(features)),
+        )
         hiddens, cells = lstm_scan(
-            self.from_input(inputs), keep, state.hidden, state.cell, weight, transposed
+            shares, keep, state.hidden, state.cell, weight, transposed, trace
         )
         return CoreState(hiddens, cells)

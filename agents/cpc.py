@@ -90,8 +90,8 @@ def _whole(leaf: Tensor, rows: int) -> Tensor:
 
 
 def _fingerprint(numbers: Tensor) -> Tensor:
-    """[M, D] int64 → [M] int64: a sum with random weights, modulo 2⁶⁴. Two rows that differ have the
-    same with a chance of about 10⁻¹²; a sort of whole rows takes many times as long."""
+    """[M, D] int64 → [M] int64: a sum with random weights, modulo 2⁶⁴. Two rows that differ have
+    the same with a chance of about 10⁻¹²; a sort of whole rows takes many times as long."""
     generator = torch.Generator().manual_seed(numbers.shape[1])
     drawn = torch.randint(-(2**63), 2**63 - 1, (numbers.shape[1],), generator=generator)
     return (numbers * drawn.to(numbers.device)).sum(1)

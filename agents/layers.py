@@ -9,9 +9,11 @@ making up the difference.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 RECTIFIED = math.sqrt(2.0)
 """The gain that makes up for the half of a signal that a ReLU cuts off (He et al. 2015)."""
@@ -31,6 +33,70 @@ def linear(inputs: int, outputs: int, *, gain: float = 1.0) -> nn.Linear:
 def rectified(inputs: int, outputs: int) -> nn.Sequential:
     """A linear layer and a ReLU, whose outputs are as large as its inputs."""
     return nn.Sequential(linear(inputs, outputs, gain=RECTIFIED), nn.ReLU())
+
+
+class _JoinedLinear(torch.autograd.Function):
+    """See `joined_linear`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        flags: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        unread: bool,
+        out: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(features, flags, weight)
+        shape = (*features.shape[:-1], len(weight))
+        if unread:
+            return features.new_full((), math.nan).expand(shape)
+        out = features.new_empty(shape) if out is None else out
+        inputs = torch.cat([features, flags], -1).flatten(0, -2)
+        torch.addmm(bias, inputs, weight.t(), out=out.view(-1, len(weight)))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, flags, weight = ctx.saved_tensors
+        ones = flags.new_ones(*flags.shape[:-1], 1)  # What the bias is multiplied with.
+        inputs = torch.cat([features, flags, ones], -1).flatten(0, -2)
+        # This way round a product of many rows is an eighth faster.
+        of_weight, of_bias = (inputs.t() @ grad.flatten(0, -2)).split([weight.shape[1], 1])
+        of_features = grad @ weight[:, : features.shape[-1]] if ctx.needs_input_grad[0] else None
+        return of_features, None, of_weight.t(), of_bias.squeeze(0), None, None
+
+
+def joined_linear(
+    features: Tensor,
+    flags: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    unread: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """A linear layer over features and flags side by side.
+
+    Args:
+        features: [..., F].
+        flags: [..., G]: given, not learned; no gradient flows back to them.
+        weight: [O, F + G].
+        bias: [O].
+        unread: what comes of the outputs is known already: they are not computed (NaN, whoever
+            reads them), but gradients flow back through them as ever.
+        out: [..., O]: where the outputs go; without gradients only.
+
+    Returns:
+        [..., O].
+    """
+    assert not flags.requires_grad
+    outputs: Tensor = _JoinedLinear.apply(  # type: ignore[no-untyped-call]
+        features, flags, weight, bias, unread, out
+    )
+    return outputs
 
 
 class Derived(nn.Module):

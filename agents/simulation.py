@@ -82,8 +82,7 @@ class Simulator(nn.Module):
         inputs = self.from_action(fed)
         if self.from_location is not None:
             inputs = inputs + self.from_location(locations)
-        keep = belief.hidden.new_ones(*actions.shape[:2], 1)
-        states, _ = lstm_scan(inputs, keep, belief.hidden, belief.cell, self.from_hidden.weight)
+        states, _ = lstm_scan(inputs, None, belief.hidden, belief.cell, self.from_hidden.weight)
         return states
 
     def overshoot(
@@ -111,8 +110,10 @@ class Simulator(nn.Module):
             actions[fed].flatten(1, 2),
             None if locations is None else locations[fed].flatten(1, 2),
         )
-        # s^k stands at index k - 1: the first action leads to s¹.
-        return cast(Tensor, states[plan.horizons - 1].unflatten(1, (S, B)))
+        if len(plan.horizons) < len(states):
+            # s^k stands at index k - 1: the first action leads to s¹.
+            states = states[plan.horizons - 1]
+        return cast(Tensor, states.unflatten(1, (S, B)))
 
 
 def plan_overshoot(

@@ -56,6 +56,7 @@ class Actor:
         labelled: note which actions would have been right; the environment must tell.
         exploration: share of actions drawn uniformly instead of from the policy.
         staggered: the environments' first episodes began in the middle and are not reported.
+        traced: note what the core computes, for a learner in this process.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Actor:
         labelled: bool = False,
         exploration: float = 0.0,
         staggered: bool = False,
+        traced: bool = False,
     ) -> None:
         self.environment = environment
         self.agent = agent
@@ -79,6 +81,7 @@ class Actor:
         self.device = generator.device
         self.batch = environment.num_envs
         self.labelled = labelled
+        self.traced = traced
         self.stepper = Stepper(environment, agent.actions, self.device)
         self.looker = Looker(agent, self.batch, location_generator)
         if question_generator is not None:
@@ -105,6 +108,7 @@ class Actor:
 
     def _collect(self, length: int, policy_version: int, ask: bool) -> Unroll:
         start = self.core_state
+        trace = self.agent.core.trace(length + 1, self.batch) if self.traced else None
         rows, absent = [self.row], [self.stepper.absent]
         log_probs, outcomes, cuts = [], [], []
         decisions: list[Decision] = []
@@ -117,7 +121,7 @@ class Actor:
         for t in range(length):
             if t == asked_at:
                 questions = self._ask(t)
-            output, self.core_state = self.agent.step(self.row, self.core_state)
+            output, self.core_state = self.agent.step(self.row, self.core_state, trace)
             action, log_prob = self.agent.actions.sample(
                 output.policy, self.generator, exploration=self.exploration
             )
@@ -133,6 +137,10 @@ class Actor:
             outcomes.append(outcome)
             if outcome.truncated.any():
                 cuts.append(self._cut(t, outcome, decision))
+        if trace is not None:
+            # The last row is not acted upon yet, and read again then.
+            self.agent.step(self.row, self.core_state, trace)
+            self.core_state = CoreState(*(part.clone() for part in self.core_state))
         return Unroll(
             rows=join_rows(rows, torch.stack),
             core_state=start,
@@ -148,6 +156,7 @@ class Actor:
             if decisions
             else None,
             label=torch.stack(labels) if labels else None,
+            trace=trace,
         )
 
     def _label(self) -> Tensor:

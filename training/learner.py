@@ -113,7 +113,9 @@ class Learner:
             NonFiniteLoss: names the loss; nothing was changed. All learners raise it.
             GroupBroken: another learner is gone; nothing was changed.
         """
-        output = self.agent.unroll(unroll.rows, unroll.core_state)
+        # Nothing was learned since these rows were walked: what the core made of them still holds.
+        trace = unroll.trace if unroll.policy_version == self.updates else None
+        output = self.agent.unroll(unroll.rows, unroll.core_state, trace)
         losses, measured = self._losses(output, unroll)
         shares, values = self.group.means(losses)
         if inspect:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from groundling.agents.agent import Rows
 from groundling.agents.cores import CoreState
+from groundling.agents.scan import Trace
 
 
 class AskedQuestions(NamedTuple):
@@ -55,6 +56,8 @@ class Unroll(NamedTuple):
     """[T, B] float32: log μ(l_t)."""
     label: Tensor | None = None
     """[T, B] int64: the right action of row t, where the environment tells (`info["label"]`)."""
+    trace: Trace | None = None
+    """What the core computed of all T + 1 rows, with the weights of `policy_version`."""
 
 
 def shards(unroll: Unroll, number: int) -> list[Unroll]:

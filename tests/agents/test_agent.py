@@ -159,9 +159,9 @@ def test_the_previous_action_of_a_first_row_is_a_zero_vector_and_not_action_zero
     rows.previous_action.zero_()
     rows.previous_reward.zero_()
     features = agent.sensors(rows.observation)
-    inputs = torch.cat([features, torch.zeros(1, 2, ACTIONS + 1)], -1)
+    flags = torch.zeros(1, 2, ACTIONS + 1)
     as_first = agent.unroll(rows, agent.initial_state(2)).core
-    expected = agent.core(inputs, rows.is_first, agent.initial_state(2))
+    expected = agent.core(features, flags, rows.is_first, agent.initial_state(2))
     assert_close(as_first, expected, rtol=0, atol=0)
     later = rows._replace(is_first=torch.zeros(1, 2, dtype=torch.bool))
     as_later = agent.unroll(later, agent.initial_state(2)).core
@@ -172,10 +172,9 @@ def test_actions_and_rewards_reach_the_core_undistorted():
     agent = make_agent()
     rows = random_rows(np.random.default_rng(0), 4, 2)
     action = torch.eye(ACTIONS)[rows.previous_action]
-    inputs = torch.cat(
-        [agent.sensors(rows.observation), action, rows.previous_reward.unsqueeze(-1)], -1
-    )
-    expected = agent.core(inputs, rows.is_first, agent.initial_state(2))
+    features = agent.sensors(rows.observation)
+    flags = torch.cat([action, rows.previous_reward.unsqueeze(-1)], -1)
+    expected = agent.core(features, flags, rows.is_first, agent.initial_state(2))
     assert_close(agent.unroll(rows, agent.initial_state(2)).core, expected, rtol=0, atol=0)
 
 

@@ -158,8 +158,8 @@ def test_what_and_where_are_both_read_and_where_also_by_the_core(attention, spac
     fresh = rows.is_first.unsqueeze(-1)
     done = torch.eye(3)[rows.previous_action].masked_fill(fresh, 0.0)
     reward = rows.previous_reward.unsqueeze(-1).masked_fill(fresh, 0.0)
-    inputs = torch.cat([features, done, reward, rows.location], -1)
-    expected = agent.core(inputs, rows.is_first, agent.initial_state(2))
+    flags = torch.cat([done, reward, rows.location], -1)
+    expected = agent.core(features, flags, rows.is_first, agent.initial_state(2))
     assert_close(agent.unroll(rows, agent.initial_state(2)).core, expected, rtol=0, atol=0)
 
 

@@ -35,6 +35,12 @@ def reference_of(core):
     return lstm
 
 
+def read(core, inputs, *rest):
+    """What the core makes of inputs that are features and flags side by side."""
+    features, flags = inputs.split([FEATURES, FLAGS], -1)
+    return core(features, flags.detach(), *rest)
+
+
 def random_case(T, B, seed):
     torch.manual_seed(seed)
     state = CoreState(torch.randn(B, CORE).double(), torch.randn(B, CORE).double())
@@ -44,7 +50,7 @@ def random_case(T, B, seed):
 def test_without_resets_it_is_the_lstm_of_torch():
     core = make_core()
     inputs, state = random_case(7, 3, seed=1)
-    ours = core(inputs, torch.zeros(7, 3, dtype=torch.bool), state)
+    ours = read(core, inputs, torch.zeros(7, 3, dtype=torch.bool), state)
     hidden, (last_hidden, last_cell) = reference_of(core)(
         inputs, (state.hidden[None], state.cell[None])
     )
@@ -81,7 +87,7 @@ def test_with_resets_it_is_the_lstm_of_torch_episode_by_episode(T, flags, seed):
     inputs, state = random_case(T, 2, seed)
     is_first = torch.tensor(flags).reshape(8, 2)[:T]
     with torch.no_grad():
-        ours = core(inputs, is_first, state)
+        ours = read(core, inputs, is_first, state)
         for b in range(2):
             alone = CoreState(state.hidden[b], state.cell[b])
             hidden, cell = segment_by_segment(
@@ -100,7 +106,7 @@ def test_gradients_are_those_of_the_lstm_of_torch():
         for tensor in (inputs, *state):
             tensor.requires_grad_()
         if run is core:
-            hidden, cell = core(inputs, torch.zeros(6, 3, dtype=torch.bool), state)
+            hidden, cell = read(core, inputs, torch.zeros(6, 3, dtype=torch.bool), state)
             last_cell = cell[-1]
         else:
             hidden, (_, last_cell) = lstm(inputs, (state.hidden[None], state.cell[None]))
@@ -108,6 +114,7 @@ def test_gradients_are_those_of_the_lstm_of_torch():
         gradients.append([inputs.grad, state.hidden.grad, state.cell.grad])
     ours = [core.from_input.weight.grad, core.from_hidden.weight.grad, core.from_input.bias.grad]
     theirs = [lstm.weight_ih_l0.grad, lstm.weight_hh_l0.grad, lstm.bias_ih_l0.grad]
+    gradients[1][0][..., FEATURES:] = 0.0  # Nothing flows back to flags.
     assert_close(gradients[0] + ours, gradients[1] + theirs)
 
 
@@ -118,10 +125,67 @@ def test_no_gradient_flows_back_across_the_start_of_an_episode(part):
     inputs.requires_grad_()
     is_first = torch.zeros(5, 2, dtype=torch.bool)
     is_first[3, 1] = True
-    getattr(core(inputs, is_first, state), part)[-1].sum().backward()
+    getattr(read(core, inputs, is_first, state), part)[-1].sum().backward()
     touched = inputs.grad.abs().sum(-1) > 0
     assert touched[:, 0].all()
     assert touched[:, 1].tolist() == [False, False, False, True, True]
+
+
+def traced(core, inputs, is_first, state):
+    """A trace of these rows, walked one by one, and the states on the way."""
+    trace, states = core.trace(len(inputs), inputs.shape[1]), []
+    with torch.no_grad():
+        for t in range(len(inputs)):
+            assert not trace.full
+            after = read(core, inputs[t : t + 1], is_first[t : t + 1], state, trace)
+            state = CoreState(*(part[0] for part in after))
+            states.append(state)
+    assert trace.full
+    return trace, states
+
+
+def resets(T, B):
+    is_first = torch.zeros(T, B, dtype=torch.bool)
+    is_first[0, 0] = is_first[3, 1] = True
+    return is_first
+
+
+def test_rows_that_are_traced_are_the_rows_that_are_read():
+    core, is_first = make_core(), resets(6, 3)
+    inputs, state = random_case(6, 3, seed=5)
+    whole = read(core, inputs, is_first, state)
+    _, states = traced(core, inputs, is_first, state)
+    for t, after in enumerate(states):
+        for ours, theirs in zip(after, whole, strict=True):
+            assert_close(ours, theirs[t].detach())
+
+
+def test_with_a_full_trace_states_and_gradients_are_what_they_are_without():
+    core, is_first, found = make_core(), resets(6, 3), []
+    inputs, state = random_case(6, 3, seed=6)
+    trace, _ = traced(core, inputs, is_first, state)
+    for known in (None, trace):
+        core.zero_grad()
+        leaves = [leaf.clone().requires_grad_() for leaf in (inputs, *state)]
+        after = read(core, leaves[0], is_first, CoreState(*leaves[1:]), known)
+        (after.hidden.square().sum() + after.cell[1:4].sum()).backward()
+        weights = [weight.grad.clone() for weight in core.parameters()]
+        found.append(
+            [*(part.detach() for part in after), *(leaf.grad for leaf in leaves), *weights]
+        )
+    assert_close(found[1], found[0])
+
+
+def test_a_full_trace_is_believed():
+    core, is_first = make_core(), resets(6, 3)
+    inputs, state = random_case(6, 3, seed=7)
+    trace, states = traced(core, inputs, is_first, state)
+    with torch.no_grad():
+        for weight in core.parameters():
+            weight.zero_()
+    after = read(core, inputs, is_first, state, trace)
+    assert_close(after.hidden[-1].detach(), states[-1].hidden)
+    assert not trace.hiddens.requires_grad
 
 
 def test_a_new_core_begins_empty_with_its_forget_gate_open():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
-from groundling.agents.layers import Derived, linear, rectified, unchanging
+from groundling.agents.layers import Derived, joined_linear, linear, rectified, unchanging
 
 
 def size(signal):
@@ -23,6 +24,28 @@ def test_a_linear_layer_stretches_by_its_gain_and_adds_nothing(gain):
     layer = linear(256, 300, gain=gain)
     assert size(layer(torch.randn(500, 256))) == pytest.approx(gain, rel=0.1)
     assert not layer(torch.zeros(1, 256)).any()
+
+
+@pytest.mark.parametrize("unread", [False, True])
+def test_a_joined_layer_is_a_linear_layer_whether_or_not_it_is_computed(unread):
+    features, flags = torch.randn(2, 3, 5, requires_grad=True), torch.randn(2, 3, 4)
+    layer, slope = nn.Linear(9, 7), torch.randn(2, 3, 7)
+    expected = layer(torch.cat([features, flags], -1))
+    wanted = torch.autograd.grad(expected, [features, *layer.parameters()], slope)
+    outputs = joined_linear(features, flags, layer.weight, layer.bias, unread=unread)
+    found = torch.autograd.grad(outputs, [features, *layer.parameters()], slope)
+    assert outputs.isnan().all() if unread else torch.allclose(outputs, expected, atol=1e-6)
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, other)
+
+
+def test_a_joined_layer_writes_where_it_is_told_to():
+    features, flags, layer = torch.randn(2, 3, 5), torch.randn(2, 3, 4), nn.Linear(9, 7)
+    out = torch.zeros(2, 3, 7)
+    with torch.no_grad():
+        told = joined_linear(features, flags, layer.weight, layer.bias, out=out)
+    assert told.data_ptr() == out.data_ptr()
+    assert_close(out, layer(torch.cat([features, flags], -1)).detach())
 
 
 class Doubled(nn.Module):

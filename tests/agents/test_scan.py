@@ -1,9 +1,16 @@
 """The recurrence's hand-written gradient is the gradient."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from groundling.agents.scan import lstm_scan
+from groundling.agents import scan
+
+
+def lstm_scan(inputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    """The scan, of a copy of the inputs: it overwrites them."""
+    return scan.lstm_scan(inputs * 1.0, *rest)
 
 
 def random_arguments(T: int = 5, B: int = 3, H: int = 4) -> list[Tensor]:
@@ -18,6 +25,16 @@ def random_arguments(T: int = 5, B: int = 3, H: int = 4) -> list[Tensor]:
 
 def test_gradient_agrees_with_finite_differences_across_resets() -> None:
     assert torch.autograd.gradcheck(lstm_scan, random_arguments())
+
+
+def test_where_nothing_is_zeroed_nothing_need_be_kept_apart() -> None:
+    inputs, keep, *rest = random_arguments()
+    assert torch.autograd.gradcheck(
+        lambda *some: lstm_scan(some[0], None, *some[1:]), (inputs, *rest)
+    )
+    never = lstm_scan(inputs, torch.ones_like(keep), *rest)
+    for one, other in zip(lstm_scan(inputs, None, *rest), never, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_without_gradients_the_states_are_the_same_to_the_last_bit() -> None:

@@ -106,6 +106,7 @@ def walked(config, *, ask=True, labels=False):
         absent=absent,
         terminated=terminated,
         truncated=unroll.truncated & ~terminated & ~absent[:-1],
+        trace=None,  # Of other rows.
     )
     if labels:
         return unroll._replace(label=torch.randint(4, (T, B), generator=generator))

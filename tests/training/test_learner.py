@@ -1,6 +1,7 @@
 """One unroll in, one step out: losses by name, a wall before the probe, and a stop at NaN."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -228,6 +229,47 @@ def test_the_gradient_is_the_weighted_sum_of_the_losses(small_config):
         parts = [2.0 * alone[0][name], 0.5 * alone[1][name], 0.25 * alone[2][name]]
         assert_close(total, sum(parts), atol=1e-6, rtol=1e-4)
     assert all(any(grad.abs().sum() > 0 for grad in one.values()) for one in alone)
+
+
+def without_trace(unroll):
+    return unroll._replace(trace=None)
+
+
+@pytest.mark.parametrize("prediction", ["none", "simcore", "cpc"])
+def test_what_the_core_computed_while_walking_need_not_be_computed_again(
+    small_config, small_agent, prediction
+):
+    agent = dataclasses.replace(small_agent, prediction=PredictionConfig(loss=prediction))
+    config = small_config(agent=agent)
+    whole, again = (
+        gradients_of(config, lambda training, how=how: how(collect(training)))
+        for how in (lambda unroll: unroll, without_trace)
+    )
+    assert_close(whole, again, atol=1e-6, rtol=1e-4)
+
+
+def test_between_unrolls_no_more_than_the_state_is_kept(small_config):
+    training = make_training(small_config())
+    collect(training)
+    for part in training.actor.core_state:
+        assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
+
+
+def test_the_core_computes_what_others_weights_walked(small_config, monkeypatch):
+    training = make_training(small_config())
+    fresh, stale = collect(training), collect(training)
+    given = []
+    unroll = training.learner.agent.unroll
+
+    def noted(rows, state, trace):
+        given.append(trace)
+        return unroll(rows, state, trace)
+
+    for one in (fresh, stale):
+        with monkeypatch.context() as patch:
+            patch.setattr(training.learner.agent, "unroll", noted)
+            training.learner.step(one)
+    assert given == [fresh.trace, None]
 
 
 def test_losses_reach_the_heads_they_are_about_and_no_other(small_config):

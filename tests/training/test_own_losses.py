@@ -93,7 +93,8 @@ def test_rows_in_which_nobody_is_do_not_count(small_config, name):
     absent = torch.zeros(6, 3, dtype=torch.bool)
     absent[2:, 1] = True
     first = unroll.rows.is_first | absent
-    unroll = unroll._replace(absent=absent, rows=unroll.rows._replace(is_first=first))
+    rows = unroll.rows._replace(is_first=first)
+    unroll = unroll._replace(absent=absent, rows=rows, trace=None)
     hidden = training.learner.agent.unroll(unroll.rows, unroll.core_state).core.hidden
     size = hidden.square().mean(-1)
     counted = size[~absent] if name == "of_each_row" else size[1:][~absent[:-1]]
