@@ -31,17 +31,38 @@ class Candidates(NamedTuple):
     keys: Tensor
     """[M, feature_size]: their embeddings."""
     look: Tensor
-    """[M] int64: a fingerprint, equal for views that are equal in every part of the raw
-    observation."""
-    absent: Tensor
-    """[M] bool: no view at all, but filler; never a candidate."""
+    """[M] int32 in [0, M): equal for views that are equal in every part of the raw observation."""
+    absent: Tensor | None
+    """[M] bool: no view at all, but filler; never a candidate. None if none is."""
     batch: int
     """B: candidate m is of environment m modulo B."""
 
-    def false(self, true: Tensor) -> Tensor:
-        """Which candidates are none of the true ones, [N] int64, and do not look like it: [N, M]
-        bool."""
-        return (self.look != self.look[true].unsqueeze(1)) & ~self.absent
+    def not_false(self, true: Tensor) -> Tensor:
+        """Which candidates are no false futures where these, [N] int64, are true, because they look
+        the same or are none: [N, M] bool."""
+        alike = self.look == self.look[true].unsqueeze(1)
+        return alike if self.absent is None else alike | self.absent
+
+    def number_false(self, true: Tensor) -> Tensor:
+        """How many false futures there are in each environment where these, [N] int64, are true:
+        [N, B] float32."""
+        M = len(self.look)
+        present = (
+            torch.ones(M, device=true.device) if self.absent is None else (~self.absent).float()
+        )
+        environment = torch.arange(M, device=true.device) % self.batch
+        looks = present.new_zeros(M, self.batch)
+        looks.index_put_((self.look.long(), environment), present, accumulate=True)
+        return looks.sum(0) - looks[self.look[true].long()]
+
+
+class Scores(NamedTuple):
+    """What a prediction says of the candidates."""
+
+    true: Tensor
+    """[N]: logit of the one that is the true future."""
+    false: Tensor
+    """[N, M]: logits of the false futures; of all other candidates -∞."""
 
 
 class CPCHead(nn.Module):
@@ -57,10 +78,20 @@ class CPCHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
         self.scale = 1.0 / math.sqrt(config.feature_size)
 
-    def scores(self, states: Tensor, keys: Tensor) -> Tensor:
-        """[N, core_size] and [M, feature_size] → [N, M]."""
-        products: Tensor = self.query(states) @ self.key(keys).t()
-        return products * self.scale + self.bias
+    def scores(self, states: Tensor, true: Tensor, views: Candidates) -> Scores:
+        """Of N predictions.
+
+        Args:
+            states: [N, core_size]: each predicts a future.
+            true: [N] int64 in [0, M): the candidate that is it.
+            views: the candidates.
+        """
+        query, key = self.query(states) * self.scale, self.key(views.keys)
+        own = (query * key[true]).sum(-1) + self.bias
+        false = torch.addmm(self.bias, query, key.t())
+        # Unseen by autograd: what scores -∞ has a gradient of 0 as it is.
+        false.detach().masked_fill_(views.not_false(true), -math.inf)
+        return Scores(own, false)
 
 
 def candidates(
@@ -69,10 +100,10 @@ def candidates(
     """All views of an unroll: features [T + 1, B, F], leaves [T + 1, B, *shape], and which of them
     are filler, [T + 1, B] (None: none)."""
     T1, B = features.shape[:2]
-    look = _fingerprint(torch.cat([_whole(leaf, T1 * B) for leaf in observation.values()], 1))
-    if absent is None:
-        absent = torch.zeros(T1, B, dtype=torch.bool, device=features.device)
-    return Candidates(features.flatten(0, 1), look, absent.flatten(), B)
+    numbers = torch.cat([_whole(leaf, T1 * B) for leaf in observation.values()], 1)
+    look = torch.unique(_fingerprint(numbers), return_inverse=True)[1]
+    filler = None if absent is None else absent.flatten()
+    return Candidates(features.flatten(0, 1), look.int(), filler, B)
 
 
 def group_sizes(batch: int) -> list[int]:
@@ -97,52 +128,41 @@ def _fingerprint(numbers: Tensor) -> Tensor:
     return (numbers * drawn.to(numbers.device)).sum(1)
 
 
-def binary_contrast(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
+def binary_contrast(scores: Scores, true: Tensor, views: Candidates) -> Tensor:
     """The paper's loss: one binary question for the true future, and as many for the false ones.
 
     The false ones weigh as much as the true one together, a half of it those from the true one's
     own environment: the same room at another time is what memory must tell apart.
 
     Args:
-        scores: [N, M] logits.
+        scores: of N predictions.
         true: [N] int64 in [0, M): the candidate that is the true future.
         views: the candidates.
 
     Returns:
         [N] nats.
     """
-    found = F.softplus(-_own(scores, true))
-    false = views.false(true).to(scores.dtype)
+    nats = F.softplus(scores.false)
     # By environment: a sum over those few tells one's own room from the others.
-    nats, number = (
-        part.unflatten(1, (-1, views.batch)).sum(1) for part in (F.softplus(scores) * false, false)
-    )
-    own = true % views.batch
-    others = [part.scatter(1, own.unsqueeze(1), 0.0).sum(1) for part in (nats, number)]
-    same = _own(nats, own) / _own(number, own).clamp(min=1)
-    loss: Tensor = found + 0.5 * (same + others[0] / others[1].clamp(min=1))
-    return loss
+    environments = torch.eye(views.batch, dtype=nats.dtype, device=nats.device)
+    nats = nats @ environments.repeat(nats.shape[1] // views.batch, 1)
+    number, own = views.number_false(true).to(nats.dtype), (true % views.batch).unsqueeze(1)
+    others = [part.scatter(1, own, 0.0).sum(1) for part in (nats, number)]
+    same = [part.gather(1, own).squeeze(1) for part in (nats, number)]
+    false = same[0] / same[1].clamp(min=1) + others[0] / others[1].clamp(min=1)
+    return F.softplus(-scores.true) + 0.5 * false
 
 
-def infonce(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
+def infonce(scores: Scores, true: Tensor, views: Candidates) -> Tensor:
     """-log of the true future's share among all distinct candidates (van den Oord et al. 2018).
 
     Arguments and result as in `binary_contrast`.
     """
-    own = _own(scores, true)
-    false = scores.masked_fill(~views.false(true), -math.inf)
-    among = false.scatter(1, true.unsqueeze(1), own.unsqueeze(1))
-    return among.logsumexp(1) - own
+    among = torch.cat([scores.true.unsqueeze(1), scores.false], 1)
+    return among.logsumexp(1) - scores.true
 
 
 @torch.no_grad()
-def ranked_first(scores: Tensor, true: Tensor, views: Candidates) -> Tensor:
+def ranked_first(scores: Scores) -> Tensor:
     """Whether the true future scores higher than all candidates that look different, [N] bool."""
-    false = scores.masked_fill(~views.false(true), -math.inf)
-    found: Tensor = _own(scores, true) > false.amax(1)
-    return found
-
-
-def _own(scores: Tensor, true: Tensor) -> Tensor:
-    """Of each row, [N, M], the number at its own place, [N]."""
-    return scores.gather(1, true.unsqueeze(1)).squeeze(1)
+    return scores.true > scores.false.amax(1)

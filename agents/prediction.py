@@ -187,15 +187,13 @@ class Prediction(nn.Module):
         assert isinstance(self.head, CPCHead)
         loss = binary_contrast if self.config.contrast == "binary" else infonce
         sizes = group_sizes(features.shape[1])
-        if absent is None:
-            absent = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
         leaves = [leaf.split(sizes, 1) for leaf in observation.values()]
         # Split in one piece: the gradient of each part by itself would be as large as of all.
         states = states.unflatten(0, (len(rows), features.shape[1]))
         groups = zip(
             states.split(sizes, 1),
             features.split(sizes, 1),
-            absent.split(sizes, 1),
+            [None] * len(sizes) if absent is None else absent.split(sizes, 1),
             *leaves,
             strict=True,
         )
@@ -204,9 +202,9 @@ class Prediction(nn.Module):
             views = candidates(view, dict(zip(observation, seen, strict=True)), filler)
             members = torch.arange(size, device=rows.device).unsqueeze(0)
             true = (rows.unsqueeze(1) * size + self._truth(members)).flatten()
-            scores = self.head.scores(state.flatten(0, 1), views.keys)
+            scores = self.head.scores(state.flatten(0, 1), true, views)
             nats.append(loss(scores, true, views).view(len(rows), size))
-            first.append(ranked_first(scores, true, views).view(len(rows), size))
+            first.append(ranked_first(scores).view(len(rows), size))
         return torch.cat(nats, 1).flatten(), {"ranked_first": torch.cat(first, 1).flatten()}
 
     def _views(

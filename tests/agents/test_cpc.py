@@ -10,6 +10,7 @@ from groundling.agents.config import AgentConfig
 from groundling.agents.cpc import (
     Candidates,
     CPCHead,
+    Scores,
     binary_contrast,
     candidates,
     infonce,
@@ -26,15 +27,15 @@ def seeded(seed=0):
 
 def views_that_repeat(looks=6, seed=0):
     """M candidates, row by row, most of which look like another."""
-    look = torch.randint(looks, (M,), generator=seeded(seed))
+    look = torch.randint(min(looks, M), (M,), generator=seeded(seed))
     keys = torch.randn(M, F, generator=seeded(seed + 1), dtype=torch.double)
-    return Candidates(keys, look, torch.zeros(M, dtype=torch.bool), B)
+    return Candidates(keys, look.int(), None, B)
 
 
 def views_that_differ(twins=(), of=None):
     """M candidates that all look different, but for some that look like one of them."""
     look = torch.tensor([of if m in twins else m for m in range(M)])
-    return views_that_repeat()._replace(look=look)
+    return views_that_repeat()._replace(look=look.int())
 
 
 def questions(N=20, seed=0):
@@ -42,6 +43,12 @@ def questions(N=20, seed=0):
     generator = seeded(seed)
     scores = 2.0 * torch.randn(N, M, generator=generator, dtype=torch.double)
     return scores, torch.randint(M, (N,), generator=generator)
+
+
+def told_apart(scores, true, views):
+    """These scores [N, M], as the losses read them."""
+    own = scores.gather(1, true.unsqueeze(1)).squeeze(1)
+    return Scores(own, scores.masked_fill(views.not_false(true), -math.inf))
 
 
 def false_ones(views, i):
@@ -95,7 +102,8 @@ def ranked_slowly(scores, true, views):
 def test_a_loss_agrees_with_a_loop_over_predictions_and_candidates(fast, slow, looks):
     for seed in range(5):
         views, (scores, true) = views_that_repeat(looks, seed), questions(seed=seed)
-        assert_close(fast(scores, true, views), slow(scores, true, views))
+        found = fast(told_apart(scores, true, views), true, views)
+        assert_close(found, slow(scores, true, views))
 
 
 @pytest.mark.parametrize("looks", [1, 2, 6, 1000])
@@ -103,7 +111,7 @@ def test_ranking_agrees_with_a_loop_over_predictions_and_candidates(looks):
     some = []
     for seed in range(20):
         views, (scores, true) = views_that_repeat(looks, seed), questions(seed=seed)
-        first = ranked_first(scores, true, views)
+        first = ranked_first(told_apart(scores, true, views))
         assert torch.equal(first, ranked_slowly(scores, true, views))
         some += first.tolist()
     assert any(some)
@@ -115,7 +123,8 @@ def test_a_candidate_that_looks_like_the_true_future_is_no_negative(loss):
     views = views_that_differ(twins=(2, 7, 11), of=4)  # in its own environment and in others
     scores, _ = questions(N=1)
     scores.requires_grad_()
-    loss(scores, torch.tensor([4]), views).sum().backward()
+    true = torch.tensor([4])
+    loss(told_apart(scores, true, views), true, views).sum().backward()
     twins = torch.zeros(M, dtype=torch.bool)
     twins[[2, 7, 11]] = True
     assert (scores.grad[0, twins] == 0).all()
@@ -128,16 +137,17 @@ def test_a_higher_score_of_a_twin_does_not_cost_the_first_rank():
     views = views_that_differ(twins=(7,), of=4)
     scores = torch.zeros(1, M)
     scores[0, 4], scores[0, 7] = 1.0, 2.0
-    assert ranked_first(scores, torch.tensor([4]), views).tolist() == [True]
+    assert ranked_first(told_apart(scores, torch.tensor([4]), views)).tolist() == [True]
     scores[0, 8] = 1.5
-    assert ranked_first(scores, torch.tensor([4]), views).tolist() == [False]
+    assert ranked_first(told_apart(scores, torch.tensor([4]), views)).tolist() == [False]
 
 
 def test_false_futures_weigh_as_much_as_the_true_one_and_half_of_it_is_the_same_environment_s():
     """Four in the same environment, ten elsewhere; at score 0 every answer costs log 2."""
     views = views_that_differ()
     scores = torch.zeros(1, M, dtype=torch.double, requires_grad=True)
-    loss = binary_contrast(scores, torch.tensor([4]), views)
+    true = torch.tensor([4])
+    loss = binary_contrast(told_apart(scores, true, views), true, views)
     assert loss.item() == pytest.approx(2 * math.log(2))
     loss.sum().backward()
     slopes = scores.grad[0]
@@ -151,9 +161,10 @@ def test_false_futures_weigh_as_much_as_the_true_one_and_half_of_it_is_the_same_
 def test_where_everything_looks_alike_there_is_nothing_to_tell_apart():
     views, (scores, true) = views_that_repeat(looks=1), questions()
     found = torch.nn.functional.softplus(-scores.gather(1, true[:, None])[:, 0])
+    scores = told_apart(scores, true, views)
     assert_close(binary_contrast(scores, true, views), found)
     assert_close(infonce(scores, true, views), torch.zeros(20, dtype=torch.double))
-    assert ranked_first(scores, true, views).all()
+    assert ranked_first(scores).all()
 
 
 def random_observation():
@@ -201,10 +212,35 @@ def test_a_score_is_a_product_of_maps_of_state_and_embedding():
         head = CPCHead(config)
     with torch.no_grad():
         head.bias.fill_(0.7)
-    states, keys = torch.randn(3, 6, generator=seeded()), torch.randn(5, F, generator=seeded(1))
-    scores = head.scores(states, keys)
-    assert scores.shape == (3, 5)
-    for n in range(3):
-        for m in range(5):
-            product = (head.query(states[n]) * head.key(keys[m])).sum()
-            assert_close(scores[n, m], product / math.sqrt(F) + 0.7)
+    views = views_that_repeat(looks=6)._replace(keys=torch.randn(M, F, generator=seeded(1)))
+    states, true = torch.randn(3, 6, generator=seeded()), torch.tensor([4, 0, 11])
+    scores = head.scores(states, true, views)
+    for n, i in enumerate(true.tolist()):
+        own, elsewhere = false_ones(views, i)
+        for m in range(M):
+            product = (head.query(states[n]) * head.key(views.keys[m])).sum() / math.sqrt(F) + 0.7
+            false = product if m in own + elsewhere else torch.tensor(-math.inf)
+            assert_close(scores.false[n, m], false)
+            if m == i:
+                assert_close(scores.true[n], product)
+
+
+@pytest.mark.parametrize("loss", [binary_contrast, infonce])
+def test_what_is_no_false_future_has_no_gradient_and_makes_none_nan(loss):
+    head = CPCHead(AgentConfig(core_size=6, feature_size=F, sensor_size=7))
+    states, true = torch.randn(3, 6, generator=seeded()), torch.tensor([4, 0, 11])
+    views = views_that_repeat(looks=3)._replace(absent=torch.arange(M) % 4 == 1)
+    keys = torch.randn(M, F, generator=seeded(1), requires_grad=True)
+    views = views._replace(keys=keys)
+    found = loss(head.scores(states, true, views), true, views)
+    every = head.query(states) @ head.key(keys).t() * head.scale + head.bias
+    expected = loss(told_apart(every, true, views), true, views)
+    assert_close(found, expected)
+    parts = [keys, *head.parameters()]
+    for one, other in zip(
+        torch.autograd.grad(found.sum(), parts),
+        torch.autograd.grad(expected.sum(), parts),
+        strict=True,
+    ):
+        assert other.isfinite().all()
+        assert_close(one, other, atol=1e-6, rtol=1e-5)
