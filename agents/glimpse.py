@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from groundling.agents.config import AgentConfig
-from groundling.agents.layers import RECTIFIED, linear, rectified
+from groundling.agents.layers import RECTIFIED, Constant, linear, rectified
 from groundling.agents.sensors import Cells
 
 OUTSIDE = -1
@@ -39,15 +39,16 @@ class Fovea:
 
     def __init__(self, height: int, width: int, size: int, scales: int) -> None:
         self.height, self.width, self.size, self.scales = height, width, size, scales
-        blocks = [2**scale for scale in range(scales)]
+        blocks: list[int] = [2**scale for scale in range(scales)]
         self.areas = [block**2 for block in blocks]
         """Places of the grid in one place of each patch."""
         # Of every place read its scale, and its row and column counted from its patch's corner. The
         # places that become one by averaging lie side by side.
-        self.scale = torch.cat(
-            [torch.full((size**2 * area,), k) for k, area in enumerate(self.areas)]
-        )
-        self.within = torch.cat([_places(size, block) for block in blocks])
+        scale = [torch.full((size**2 * area,), k) for k, area in enumerate(self.areas)]
+        self.scale = Constant(torch.cat(scale))
+        self.within = Constant(torch.cat([_places(size, block) for block in blocks]))
+        self.sides = Constant(torch.tensor([height, width]))
+        self.reach = Constant(torch.tensor([[size * block / 2.0] for block in blocks]))
 
     @property
     def places(self) -> int:
@@ -57,7 +58,7 @@ class Fovea:
     @property
     def read(self) -> int:
         """Places of the grid that a glimpse reads, overlaps counted twice."""
-        return len(self.scale)
+        return self.size**2 * sum(self.areas)
 
     def columns(self, categories: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Columns for what a glimpse of cells holds: of each place the categories of all channels,
@@ -78,10 +79,9 @@ class Fovea:
 
     def corners(self, coordinates: Tensor) -> Tensor:
         """Rows and columns of the patches' first places: [..., 2] → [..., scales, 2] int64."""
-        sides = coordinates.new_tensor([self.height, self.width])
+        sides, reach = (one.on(coordinates.device) for one in (self.sides, self.reach))
         centre = (coordinates + 1.0) / 2.0 * sides
-        reach = coordinates.new_tensor([self.size * 2**k / 2.0 for k in range(self.scales)])
-        return (centre.unsqueeze(-2) - reach.unsqueeze(-1) + 0.5).floor().long()
+        return (centre.unsqueeze(-2) - reach + 0.5).floor().long()
 
     def middles(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Rows and columns in the middle of the patches' places, those of the k-th scale counted on
@@ -108,7 +108,7 @@ class Fovea:
         """
         leading = coordinates.shape[:-1]
         grid, coordinates = grid.reshape(-1, *grid.shape[-3:]), coordinates.reshape(-1, 2)
-        scale, within = self.scale.to(grid.device), self.within.to(grid.device)
+        scale, within = self.scale.on(grid.device), self.within.on(grid.device)
         row, column = (self.corners(coordinates)[:, scale] + within).unbind(-1)
         inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
         place = (row * self.width + column).masked_fill(~inside, 0)

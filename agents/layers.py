@@ -35,6 +35,26 @@ def rectified(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(linear(inputs, outputs, gain=RECTIFIED), nn.ReLU())
 
 
+class Constant:
+    """A tensor that never changes, on whichever device it is wanted: it is sent there once, where a
+    copy at every call would have a GPU wait for the processor.
+
+    Args:
+        tensor: on the CPU.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._copies: dict[torch.device, Tensor] = {}
+
+    def on(self, device: torch.device | str) -> Tensor:
+        """The tensor there."""
+        device = torch.device(device)
+        if device not in self._copies:
+            self._copies[device] = self._tensor.to(device)
+        return self._copies[device]
+
+
 class _JoinedLinear(torch.autograd.Function):
     """See `joined_linear`."""
 

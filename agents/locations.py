@@ -15,6 +15,7 @@ from groundling.agents.actions import (
     log_probs_of_categories,
     sample_categories,
 )
+from groundling.agents.layers import Constant
 
 GRID = 3
 """Rows and columns of the places that the fixed path of a fovea visits."""
@@ -25,13 +26,13 @@ class Locations(ABC):
 
     outputs: int
     """Numbers the location policy gives for each row."""
-    path: Tensor
+    path: Constant
     """[n, *location shape]: the fixed path, which begins at the centre and begins anew after it."""
 
     @property
     def centre(self) -> Tensor:
-        """[*location shape]: where one looks first."""
-        return self.path[0]
+        """[*location shape], on the CPU: where one looks first."""
+        return self.path.on("cpu")[0]
 
     @abstractmethod
     def coordinates(self, locations: Tensor) -> Tensor:
@@ -60,9 +61,10 @@ class Locations(ABC):
 
     def next_on_path(self, locations: Tensor) -> Tensor:
         """[B, *location shape]: of each location the one that follows on the fixed path."""
-        path = self.coordinates(self.path).to(locations.device)
-        here = torch.cdist(self.coordinates(locations), path).argmin(-1)
-        return self.path.to(locations.device)[(here + 1) % len(path)]
+        path = self.path.on(locations.device)
+        places = self.coordinates(path)
+        here = torch.cdist(self.coordinates(locations), places).argmin(-1)
+        return path[(here + 1) % len(path)]
 
 
 class Tiles(Locations):
@@ -77,18 +79,18 @@ class Tiles(Locations):
     def __init__(self, height: int, width: int, size: int) -> None:
         self.rows, self.columns = -(-height // size), -(-width // size)
         self.outputs = self.rows * self.columns
-        self.step = torch.tensor([2.0 * size / height, 2.0 * size / width])
+        self.step = Constant(torch.tensor([2.0 * size / height, 2.0 * size / width]))
         middle = self.rows // 2 * self.columns + self.columns // 2
-        self.path = torch.arange(self.outputs).roll(-middle)
+        self.path = Constant(torch.arange(self.outputs).roll(-middle))
 
     def coordinates(self, locations: Tensor) -> Tensor:
         """Of the tile's centre."""
         place = torch.stack([locations // self.columns, locations % self.columns], -1)
-        return (place + 0.5) * self.step.to(locations.device) - 1.0
+        return (place + 0.5) * self.step.on(locations.device) - 1.0
 
     def nearest(self, coordinates: Tensor) -> Tensor:
         """The tile that holds the place."""
-        place = ((coordinates + 1.0) / self.step.to(coordinates.device)).floor().long()
+        place = ((coordinates + 1.0) / self.step.on(coordinates.device)).floor().long()
         row, column = place.unbind(-1)
         row, column = row.clamp(0, self.rows - 1), column.clamp(0, self.columns - 1)
         return row * self.columns + column
@@ -127,7 +129,7 @@ class Points(Locations):
         thirds = (torch.arange(GRID) * 2.0 + 1.0) / GRID - 1.0
         places = torch.cartesian_prod(thirds, thirds)
         # From the middle once around it: no two places that follow each other lie far apart.
-        self.path = places[torch.tensor([4, 1, 2, 5, 8, 7, 6, 3, 0])]
+        self.path = Constant(places[torch.tensor([4, 1, 2, 5, 8, 7, 6, 3, 0])])
 
     def coordinates(self, locations: Tensor) -> Tensor:
         """Clamped to the view."""

@@ -293,7 +293,7 @@ def test_a_learned_decision_is_drawn_from_the_policy_and_scored_as_it_was_drawn(
 @BOTH
 def test_a_fixed_path_begins_anew_with_each_episode(attention):
     gaze = make_gaze(attention, "scan")
-    path = gaze.locations.coordinates(gaze.locations.path)
+    path = gaze.locations.coordinates(gaze.locations.path.on("cpu"))
     gaze.turn(ALL)
     steps = torch.zeros(B, dtype=torch.int64)
     for n in range(30):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from groundling.agents.layers import Derived, joined_linear, linear, rectified, unchanging
+from groundling.agents.layers import Constant, Derived, joined_linear, linear, rectified, unchanging
 
 
 def size(signal):
@@ -46,6 +46,14 @@ def test_a_joined_layer_writes_where_it_is_told_to():
         told = joined_linear(features, flags, layer.weight, layer.bias, out=out)
     assert told.data_ptr() == out.data_ptr()
     assert_close(out, layer(torch.cat([features, flags], -1)).detach())
+
+
+def test_a_constant_is_sent_to_a_device_once():
+    constant = Constant(torch.tensor([1, 2]))
+    there = constant.on("meta")
+    assert there.is_meta
+    assert constant.on(torch.device("meta")) is there
+    assert constant.on("cpu").tolist() == [1, 2]
 
 
 class Doubled(nn.Module):

@@ -143,7 +143,7 @@ def test_the_fixed_path_visits_every_tile_once_begins_in_the_middle_and_begins_a
     assert sorted(places[: tiles.outputs].tolist()) == list(range(tiles.outputs))
     assert torch.equal(places[: tiles.outputs], places[tiles.outputs :])
     middle = tiles.coordinates(tiles.centre)
-    reach = tiles.step / 2 + 1e-6  # The centre of the view lies in it, or on its border.
+    reach = tiles.step.on("cpu") / 2 + 1e-6  # The centre of the view lies in it, or on its border.
     assert (middle.abs() <= reach).all() or tiles.outputs == 1
 
 
