@@ -7,6 +7,7 @@ little. `groundling probe` measures.
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from groundling.agents.agent import Agent
 from groundling.agents.cores import CoreState
@@ -56,7 +57,9 @@ class Monitor:
                 size=config.size,
                 answers_reach_agent=config.answers_reach_agent,
             ).to(device)
-        self.optimiser = torch.optim.Adam(self.probe.parameters(), lr=config.learning_rate)
+        self.optimiser = torch.optim.Adam(
+            self.probe.parameters(), lr=config.learning_rate, fused=True
+        )
 
     def is_due(self, updates: int) -> bool:
         """Whether to ask in the unroll after `updates` updates."""
@@ -69,17 +72,26 @@ class Monitor:
             core: the agent's states, [T + 1, B, core_size] each.
             questions: asked at rows of these states.
         """
-        belief = core.belief[questions.row, questions.environment]
-        logits = self.probe(belief, questions.tokens)
+        asked_of = CoreState(*(part[questions.row, questions.environment] for part in core))
+        logits = self.probe(asked_of.belief, questions.tokens)
         asked = len(questions.answer)  # 0 in a world of which nothing can be asked
         loss = answer_loss(logits, questions.answer).sum() / max(asked, 1)
-        right = (logits.argmax(-1) == questions.answer).float()
         measured = {"probe/loss": Measured(float(loss.detach()))} if asked else {}
-        for index, name in enumerate(self.question_types):
-            chosen = (questions.type == index) & questions.answerable
-            if chosen.any():
-                measured[f"probe/{name}"] = Measured(float(right[chosen].mean()), int(chosen.sum()))
-        return Mean(loss, asked), measured
+        return Mean(loss, asked), measured | self._accuracies(logits, questions)
+
+    def _accuracies(self, logits: Tensor, questions: AskedQuestions) -> dict[str, Measured]:
+        """By question type the share of answers that are right, of the answerable."""
+        right = logits.argmax(-1) == questions.answer
+        kinds = len(self.question_types)
+        asked, answered = (
+            torch.bincount(questions.type[some], minlength=kinds).tolist()
+            for some in (questions.answerable, questions.answerable & right)
+        )
+        return {
+            f"probe/{name}": Measured(well / number, number)
+            for name, number, well in zip(self.question_types, asked, answered, strict=True)
+            if number
+        }
 
     def step(self) -> None:
         """Applies the gradient that a backward pass left in the probe, and clears it."""
