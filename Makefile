@@ -59,6 +59,7 @@ perf: $(INSTALLED)  ## side-by-side speed comparisons
 	$(BIN)/python tests/perf/bench_train.py
 	$(BIN)/python tests/perf/bench_prediction.py
 	$(BIN)/python tests/perf/bench_growth.py
+	$(BIN)/python tests/perf/bench_start.py
 
 soak: $(INSTALLED)  ## runs whose workers are killed, and what memory does meanwhile: an hour on two cores
 	$(BIN)/python tests/perf/soak_workers.py

@@ -109,6 +109,24 @@ def test_the_probe_draws_its_weights_from_a_generator_of_its_own(small_config):
     assert not same(probe_of(seed=1), first)
 
 
+def test_the_share_answered_right_is_told_by_question_type(small_config):
+    training = make_training(small_config())
+    monitor, questions = training.learner.monitor, collect(training, ask=True).questions
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(len(questions.answer), 99, generator=generator)
+    known = torch.rand(len(logits), generator=generator) < 0.5
+    logits[known, questions.answer[known]] = 99.0
+    found = monitor._accuracies(logits, questions)
+    for index, name in enumerate(monitor.question_types):
+        asked = [n for n, kind in enumerate(questions.type) if kind == index]
+        asked = [n for n in asked if questions.answerable[n]]
+        assert (f"probe/{name}" in found) == bool(asked)
+        if asked:
+            right = [logits[n].argmax() == questions.answer[n] for n in asked]
+            assert found[f"probe/{name}"] == (sum(right) / len(asked), len(asked))
+    assert len(found) > 3
+
+
 def test_answers_change_the_agent_when_told_to(small_config):
     plain = make_training(small_config())
     taught = make_training(small_config(probe={"answers_reach_agent": True}))
