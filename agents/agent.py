@@ -71,6 +71,15 @@ class AgentOutput(NamedTuple):
     of; None without a location policy."""
 
 
+class Acting(NamedTuple):
+    """As much of an `AgentOutput` as it takes to act, of one row."""
+
+    policy: Tensor
+    """[B, outputs]."""
+    location: Tensor | None
+    """[B, outputs]; None without attention."""
+
+
 class Agent(nn.Module):
     """An actor-critic with an LSTM memory, built from an environment's spaces.
 
@@ -148,6 +157,17 @@ class Agent(nn.Module):
                 full, what it did compute of them, with these very weights: then it is not computed
                 again, and gradients are what they would have been.
         """
+        core, features = self._read(rows, state, trace)
+        return AgentOutput(
+            self.policy(core.hidden),
+            self.baseline(core.hidden).squeeze(-1),
+            core,
+            features,
+            None if self.attention is None else self.attention(core.hidden),
+        )
+
+    def _read(self, rows: Rows, state: CoreState, trace: Trace | None) -> tuple[CoreState, Tensor]:
+        """The states of the core after each row, and what the sensors made of it."""
         features = self.sensors(rows.observation, rows.location)
         # At the start of an episode nothing was done and nothing earned: a zero vector, not
         # action 0, and a zero reward.
@@ -157,20 +177,20 @@ class Agent(nn.Module):
         flags = [action.masked_fill(fresh, 0.0), reward.masked_fill(fresh, 0.0)]
         if rows.location is not None:
             flags.append(rows.location.to(features.dtype))
-        core = self.core(features, torch.cat(flags, dim=-1), rows.is_first, state, trace)
-        return AgentOutput(
-            self.policy(core.hidden),
-            self.baseline(core.hidden).squeeze(-1),
-            core,
-            features,
-            None if self.attention is None else self.attention(core.hidden),
-        )
+        return self.core(features, torch.cat(flags, -1), rows.is_first, state, trace), features
 
-    def step(
+    def act(
         self, row: Rows, state: CoreState, trace: Trace | None = None
-    ) -> tuple[AgentOutput, CoreState]:
+    ) -> tuple[Acting, CoreState]:
+        """As `step`, but without values. For `trace` see `unroll`."""
+        core, _ = self._read(row.map(lambda part: part.unsqueeze(0)), state, trace)
+        after = CoreState(core.hidden[0], core.cell[0])
+        location = None if self.attention is None else self.attention(after.hidden)
+        return Acting(self.policy(after.hidden), location), after
+
+    def step(self, row: Rows, state: CoreState) -> tuple[AgentOutput, CoreState]:
         """Reads one row ([B, …]): `unroll` with T = 1. Returns the output and the next state."""
-        output = self.unroll(row.map(lambda part: part.unsqueeze(0)), state, trace)
+        output = self.unroll(row.map(lambda part: part.unsqueeze(0)), state)
         next_state = CoreState(output.core.hidden[0], output.core.cell[0])
         location = None if output.location is None else output.location[0]
         return AgentOutput(

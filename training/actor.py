@@ -121,7 +121,7 @@ class Actor:
         for t in range(length):
             if t == asked_at:
                 questions = self._ask(t)
-            output, self.core_state = self.agent.step(self.row, self.core_state, trace)
+            output, self.core_state = self.agent.act(self.row, self.core_state, trace)
             action, log_prob = self.agent.actions.sample(
                 output.policy, self.generator, exploration=self.exploration
             )
@@ -139,7 +139,7 @@ class Actor:
                 cuts.append(self._cut(t, outcome, decision))
         if trace is not None:
             # The last row is not acted upon yet, and read again then.
-            self.agent.step(self.row, self.core_state, trace)
+            self.agent.act(self.row, self.core_state, trace)
             self.core_state = CoreState(*(part.clone() for part in self.core_state))
         return Unroll(
             rows=join_rows(rows, torch.stack),
@@ -221,6 +221,8 @@ class Actor:
         self.episode_return += outcome.reward
         self.episode_length += outcome.stepped
         ended = outcome.terminated | outcome.truncated
+        if not ended.any():
+            return
         for i in np.flatnonzero(ended):
             if not self.unreported[i]:
                 self.finished.append(

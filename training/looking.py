@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groundling.agents.agent import Agent, AgentOutput, Rows
+from groundling.agents.agent import Acting, Agent, AgentOutput, Rows
 from groundling.agents.attention import Decision, Gaze
 from groundling.envs.questions import AttendedSource
 from groundling.training.environments import Environment
@@ -54,7 +54,7 @@ class Looker:
         assert self.gaze is not None
         return self.agent.see(row, self.gaze.locations.coordinates(location))
 
-    def decide(self, output: AgentOutput, stepper: Stepper) -> Decision | None:
+    def decide(self, output: Acting | AgentOutput, stepper: Stepper) -> Decision | None:
         """Decides where the next row is read, from what was made of this one; None without
         attention.
 

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from groundling.agents.agent import Agent, Rows
 from groundling.agents.attention import WHOLE, Gaze
 from groundling.agents.config import AgentConfig, GlimpseConfig, PredictionConfig
+from groundling.agents.cores import CoreState
 from groundling.envs.errors import UserError
 
 ACTIONS = spaces.Discrete(3)
@@ -161,6 +162,19 @@ def test_what_and_where_are_both_read_and_where_also_by_the_core(attention, spac
     flags = torch.cat([done, reward, rows.location], -1)
     expected = agent.core(features, flags, rows.is_first, agent.initial_state(2))
     assert_close(agent.unroll(rows, agent.initial_state(2)).core, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("attention", "space"), KINDS)
+def test_acting_is_stepping_without_values(attention, space):
+    agent = make_agent(attention, space)
+    row = agent.see(random_rows(space, 1, 3), places(1, 3)).map(lambda part: part[0])
+    state = CoreState(torch.randn(3, agent.core.core_size), torch.randn(3, agent.core.core_size))
+    with torch.no_grad():
+        output, after = agent.step(row, state)
+        acting, next_state = agent.act(row, state)
+    assert_close(next_state, after, rtol=0, atol=0)
+    assert_close(acting.policy, output.policy)
+    assert_close(acting.location, output.location)
 
 
 @pytest.mark.parametrize(("attention", "space"), KINDS)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from groundling.agents.agent import Agent, AgentOutput, Rows
 from groundling.agents.cores import CoreState
-from groundling.agents.scan import Trace
 from groundling.envs.maps import NEVER_SEEN, OUTSIDE, Maps, cells_around
 from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.vector import RoomsVectorEnv
@@ -181,9 +180,7 @@ FEW = MapSettings(rooms=64, validation_rooms=32, test_rooms=32, draw_every=4, pa
 class Compass(Agent):
     """Remembers where it looks now, and nothing else."""
 
-    def step(
-        self, row: Rows, state: CoreState, trace: Trace | None = None
-    ) -> tuple[AgentOutput, CoreState]:
+    def step(self, row: Rows, state: CoreState) -> tuple[AgentOutput, CoreState]:
         output, state = super().step(row, state)
         hidden = torch.zeros_like(state.hidden)
         hidden[:, 0] = row.observation["direction"]

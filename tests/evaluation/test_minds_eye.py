@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from groundling.agents.agent import Agent, AgentOutput, Rows
 from groundling.agents.cores import CoreState
-from groundling.agents.scan import Trace
 from groundling.envs.maps import around_agent
 from groundling.envs.rooms.options import RoomsOptions
 from groundling.envs.rooms.render import draw_map, draw_room
@@ -176,9 +175,7 @@ def test_the_decoder_is_kept_and_the_film_shows_what_it_draws(
 class Forgetful(Agent):
     """Remembers nothing at all."""
 
-    def step(
-        self, row: Rows, state: CoreState, trace: Trace | None = None
-    ) -> tuple[AgentOutput, CoreState]:
+    def step(self, row: Rows, state: CoreState) -> tuple[AgentOutput, CoreState]:
         output, state = super().step(row, state)
         nothing = torch.zeros_like(state.hidden)
         return output, CoreState(nothing, nothing)

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from groundling.agents.agent import Agent, AgentOutput, Rows
 from groundling.agents.config import AgentConfig
 from groundling.agents.cores import CoreState
-from groundling.agents.scan import Trace
 from groundling.envs.rooms.options import MARGIN, RoomsOptions
 from groundling.envs.rooms.world import FIRST_SHAPE, WHAT
 from groundling.evaluation.controls import AGENT, UNTRAINED
@@ -206,9 +205,7 @@ def make_agent(config: EnvironmentConfig, kind: type[Agent] = Agent) -> Agent:
 class Clock(Agent):
     """Remembers where it looks now, and how many steps it has read in this episode."""
 
-    def step(
-        self, row: Rows, state: CoreState, trace: Trace | None = None
-    ) -> tuple[AgentOutput, CoreState]:
+    def step(self, row: Rows, state: CoreState) -> tuple[AgentOutput, CoreState]:
         output, after = super().step(row, state)
         hidden = torch.zeros_like(after.hidden)
         hidden[:, 0] = row.observation["direction"]

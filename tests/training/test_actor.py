@@ -95,7 +95,10 @@ class CountingAgent(torch.nn.Module):
     def initial_state(self, batch):
         return CoreState(torch.zeros(batch, 1), torch.zeros(batch, 1))
 
-    def step(self, row, state, trace=None):
+    def act(self, row, state, trace=None):
+        return self.step(row, state)
+
+    def step(self, row, state):
         calls = state.hidden[:, 0].masked_fill(row.is_first, 0.0) + 1
         before = state.cell[:, 0].masked_fill(row.is_first, 0.0)
         earned = before + row.previous_reward.masked_fill(row.is_first, 0.0)
