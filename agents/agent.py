@@ -63,7 +63,7 @@ class AgentOutput(NamedTuple):
     baseline: Tensor
     """[T, B] float: the value of the row, in discounted reward."""
     core: CoreState
-    """The state of the core after reading each row."""
+    """The state of the core after reading each row; not to be written to."""
     features: Tensor
     """[T, B, feature_size] float: what the sensors made of the observation."""
     location: Tensor | None = None
@@ -75,9 +75,9 @@ class Acting(NamedTuple):
     """As much of an `AgentOutput` as it takes to act, of one row."""
 
     policy: Tensor
-    """[B, outputs]."""
+    """[B, outputs] float."""
     location: Tensor | None
-    """[B, outputs]; None without attention."""
+    """[B, outputs] float; None without a location policy."""
 
 
 class Agent(nn.Module):
@@ -182,7 +182,16 @@ class Agent(nn.Module):
     def act(
         self, row: Rows, state: CoreState, trace: Trace | None = None
     ) -> tuple[Acting, CoreState]:
-        """As `step`, but without values. For `trace` see `unroll`."""
+        """As `step`, but without values.
+
+        Args:
+            row: [B, …].
+            state: of the core, before it.
+            trace: where to note what the core computes of this row (see `unroll`).
+
+        Returns:
+            What it takes to act, and the next state.
+        """
         core, _ = self._read(row.map(lambda part: part.unsqueeze(0)), state, trace)
         after = CoreState(core.hidden[0], core.cell[0])
         location = None if self.attention is None else self.attention(after.hidden)

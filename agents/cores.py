@@ -95,6 +95,8 @@ class LSTMCore(nn.Module):
         weight = self.from_hidden.weight
         transposed = self.transposed(lambda: transposed_copy(weight))
         known = trace is not None and trace.full
+        if trace is not None and known:
+            assert trace.gates.shape[:2] == is_first.shape, "the trace is of other rows"
         shares = joined_linear(
             features,
             flags,

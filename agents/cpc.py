@@ -89,6 +89,8 @@ class CPCHead(nn.Module):
         query, key = self.query(states) * self.scale, self.key(views.keys)
         own = (query * key[true]).sum(-1) + self.bias
         false = torch.addmm(self.bias, query, key.t())
+        # The same product, and rounded alike, so that among equals none ranks first.
+        own.detach().copy_(false.detach().gather(1, true.unsqueeze(1)).squeeze(1))
         # Unseen by autograd: what scores -∞ has a gradient of 0 as it is.
         false.detach().masked_fill_(views.not_false(true), -math.inf)
         return Scores(own, false)

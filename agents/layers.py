@@ -51,7 +51,8 @@ class Constant:
         """The tensor there."""
         device = torch.device(device)
         if device not in self._copies:
-            self._copies[device] = self._tensor.to(device)
+            copy = self._tensor.to(device)
+            self._copies[device] = self._copies.setdefault(copy.device, copy)
         return self._copies[device]
 
 
@@ -86,7 +87,7 @@ class _JoinedLinear(torch.autograd.Function):
         # This way round a product of many rows is an eighth faster.
         of_weight, of_bias = (inputs.t() @ grad.flatten(0, -2)).split([weight.shape[1], 1])
         of_features = grad @ weight[:, : features.shape[-1]] if ctx.needs_input_grad[0] else None
-        return of_features, None, of_weight.t(), of_bias.squeeze(0), None, None
+        return of_features, None, of_weight.t(), of_bias.squeeze(0).clone(), None, None
 
 
 def joined_linear(
@@ -113,6 +114,7 @@ def joined_linear(
         [..., O].
     """
     assert not flags.requires_grad
+    assert out is None or not torch.is_grad_enabled(), "with gradients outputs go nowhere else"
     outputs: Tensor = _JoinedLinear.apply(  # type: ignore[no-untyped-call]
         features, flags, weight, bias, unread, out
     )

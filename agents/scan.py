@@ -40,11 +40,14 @@ class Trace:
     def __init__(self, gates: Tensor) -> None:
         T, B, width = gates.shape
         self.gates = gates
-        self.hiddens, self.cells = gates.new_empty(2, T + 1, B, width // GATES)
+        # Each by itself: whoever keeps a state of the one does not keep the other.
+        self.hiddens = gates.new_empty(T + 1, B, width // GATES)
+        self.cells = torch.empty_like(self.hiddens)
         self.walked = 0
 
     def coming(self, rows: int) -> Tensor:
         """[rows, B, 4 · H]: where the input's share of the next rows' gates goes."""
+        assert self.walked + rows <= len(self.gates), "a trace is as long as what is walked"
         return self.gates[self.walked : self.walked + rows]
 
     @property
@@ -94,7 +97,7 @@ class LSTMScan(torch.autograd.Function):
             # whoever kept them for a backward pass of his own is told so by their version.
             trace = Trace(inputs)
             trace.walk(len(inputs), keep, hidden, cell, transposed)
-        assert trace.full
+        assert trace.full, "with gradients a trace holds all rows, or there is none"
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(trace.gates, trace.hiddens, trace.cells, keep, weight)
         return trace.hiddens[1:], trace.cells[1:]
@@ -190,16 +193,20 @@ def lstm_scan(
         cell: [B, H]: before row 0.
         weight: [4 · H, H]: from the hidden state to the gates.
         transposed: `transposed_copy` of it, if there is one already.
-        trace: of these rows, if they were walked before: then `inputs` is not read, but its
+        trace: of these very rows, if they were walked before: then `inputs` is not read, but its
             gradient is what it would have been. Or, without gradients, one that they are added to:
             `inputs` is then what it has `coming`.
 
     Returns:
-        Hidden states and cells after each row, [T, B, H] each.
+        Hidden states and cells after each row, [T, B, H] each; not to be written to, as the
+        backward pass reads them.
     """
     transposed = transposed_copy(weight) if transposed is None else transposed
     if not torch.is_grad_enabled():
         trace = Trace(inputs) if trace is None else trace
+        if trace.full:
+            return trace.hiddens[1:], trace.cells[1:]
+        assert inputs.data_ptr() == trace.coming(len(inputs)).data_ptr(), "these rows are next"
         return trace.walk(len(inputs), keep, hidden, cell, transposed)
     hiddens, cells = LSTMScan.apply(  # type: ignore[no-untyped-call]
         inputs, keep, hidden, cell, weight, transposed, trace

@@ -100,7 +100,8 @@ class Actor:
 
         Args:
             length: T, in steps.
-            policy_version: of the weights the agent now has; only written into the unroll.
+            policy_version: of the weights the agent now has: by it a learner tells whether it has
+                learned since.
             ask: draw questions for the online probe at one random row.
         """
         with torch.no_grad(), unchanging(self.agent):
@@ -140,7 +141,8 @@ class Actor:
         if trace is not None:
             # The last row is not acted upon yet, and read again then.
             self.agent.act(self.row, self.core_state, trace)
-            self.core_state = CoreState(*(part.clone() for part in self.core_state))
+        # No view of more: it is kept, and saved.
+        self.core_state = CoreState(*(part.clone() for part in self.core_state))
         return Unroll(
             rows=join_rows(rows, torch.stack),
             core_state=start,

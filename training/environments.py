@@ -93,7 +93,7 @@ class Doorkeeper:
     def __init__(self, environment: Environment, name: str) -> None:
         self.name = name
         self.leaves = leaf_spaces(environment.single_observation_space)
-        self.bounds = {name: _bounds(space) for name, space in self.leaves.items()}
+        self.bounds = {leaf: _bounds(space) for leaf, space in self.leaves.items()}
 
     def check(self, observation: Any, reward: np.ndarray[Any, Any] | None = None) -> None:
         """Raises ValueError if a leaf does not fit its space, or a reward is not finite."""
@@ -111,7 +111,8 @@ class Doorkeeper:
 
 
 def _outside(batch: np.ndarray[Any, Any], low: Any, high: Any) -> str | None:
-    """Which number of a batch of leaves lies beyond its bounds, or None."""
+    """What is wrong with the numbers of a leaf, [B, *shape], between bounds that broadcast to it;
+    or None."""
     # The least and the most of the batch first: of a large view that is one quick pass.
     least, most = batch.min(axis=0), batch.max(axis=0)
     if (least >= low).all() and (most <= high).all():

@@ -113,7 +113,7 @@ class Learner:
             NonFiniteLoss: names the loss; nothing was changed. All learners raise it.
             GroupBroken: another learner is gone; nothing was changed.
         """
-        # Nothing was learned since these rows were walked: what the core made of them still holds.
+        # As many updates as when these rows were walked: what the core made of them still holds.
         trace = unroll.trace if unroll.policy_version == self.updates else None
         output = self.agent.unroll(unroll.rows, unroll.core_state, trace)
         losses, measured = self._losses(output, unroll)

@@ -94,5 +94,5 @@ def make_actor(
         labelled=config.learner.label_weight > 0,
         exploration=config.learner.exploration,
         staggered=config.env.is_rooms,
-        traced=not config.rollout.workers,
+        traced=not config.rollout.workers and config.learners == 1,
     )

@@ -57,7 +57,8 @@ class Unroll(NamedTuple):
     label: Tensor | None = None
     """[T, B] int64: the right action of row t, where the environment tells (`info["label"]`)."""
     trace: Trace | None = None
-    """What the core computed of all T + 1 rows, with the weights of `policy_version`."""
+    """What the core computed of all T + 1 rows with the weights of `policy_version`. Whoever puts
+    other rows or another state in their place leaves it out."""
 
 
 def shards(unroll: Unroll, number: int) -> list[Unroll]:

@@ -186,6 +186,19 @@ def test_a_full_trace_is_believed():
     after = read(core, inputs, is_first, state, trace)
     assert_close(after.hidden[-1].detach(), states[-1].hidden)
     assert not trace.hiddens.requires_grad
+    with torch.no_grad():
+        assert torch.equal(read(core, inputs, is_first, state, trace).hidden, after.hidden)
+    with pytest.raises(AssertionError, match="of other rows"):
+        read(core, inputs[:, :2], is_first[:, :2], CoreState(*(part[:2] for part in state)), trace)
+
+
+def test_a_trace_takes_no_more_rows_than_it_was_made_for():
+    core, is_first = make_core(), resets(6, 3)
+    inputs, state = random_case(6, 3, seed=8)
+    with torch.no_grad(), pytest.raises(AssertionError, match="as long as what is walked"):
+        read(core, inputs, is_first, state, core.trace(4, 3))
+    with pytest.raises(AssertionError, match="with gradients"):
+        read(core, inputs, is_first, state, core.trace(7, 3))
 
 
 def test_a_new_core_begins_empty_with_its_forget_gate_open():

@@ -27,7 +27,8 @@ def seeded(seed=0):
 
 def views_that_repeat(looks=6, seed=0):
     """M candidates, row by row, most of which look like another."""
-    look = torch.randint(min(looks, M), (M,), generator=seeded(seed))
+    look = torch.randint(looks, (M,), generator=seeded(seed))
+    look = torch.unique(look, return_inverse=True)[1]
     keys = torch.randn(M, F, generator=seeded(seed + 1), dtype=torch.double)
     return Candidates(keys, look.int(), None, B)
 
@@ -54,6 +55,7 @@ def told_apart(scores, true, views):
 def false_ones(views, i):
     """Candidates that look different from the i-th: in its environment, and elsewhere."""
     others = [m for m in range(M) if views.look[m] != views.look[i]]
+    others = [m for m in others if views.absent is None or not views.absent[m]]
     own = [m for m in others if m % B == i % B]
     return own, [m for m in others if m not in own]
 
@@ -95,13 +97,15 @@ def ranked_slowly(scores, true, views):
     )
 
 
+@pytest.mark.parametrize("absent", [None, torch.arange(M) % 4 == 1])
 @pytest.mark.parametrize("looks", [1, 2, 6, 1000])
 @pytest.mark.parametrize(
     ("fast", "slow"), [(binary_contrast, binary_slowly), (infonce, infonce_slowly)]
 )
-def test_a_loss_agrees_with_a_loop_over_predictions_and_candidates(fast, slow, looks):
+def test_a_loss_agrees_with_a_loop_over_predictions_and_candidates(fast, slow, looks, absent):
     for seed in range(5):
         views, (scores, true) = views_that_repeat(looks, seed), questions(seed=seed)
+        views = views._replace(absent=absent)
         found = fast(told_apart(scores, true, views), true, views)
         assert_close(found, slow(scores, true, views))
 
@@ -223,6 +227,16 @@ def test_a_score_is_a_product_of_maps_of_state_and_embedding():
             assert_close(scores.false[n, m], false)
             if m == i:
                 assert_close(scores.true[n], product)
+
+
+def test_where_all_embeddings_are_the_same_none_ranks_first():
+    head = CPCHead(AgentConfig(core_size=64, feature_size=64, sensor_size=64))
+    generator = seeded()
+    look = torch.arange(168, dtype=torch.int32)
+    keys = torch.randn(64, generator=generator).expand(168, -1)
+    states, true = torch.randn(48, 64, generator=generator), torch.arange(48)
+    scores = head.scores(states, true, Candidates(keys, look, None, 8))
+    assert not ranked_first(scores).any()
 
 
 @pytest.mark.parametrize("loss", [binary_contrast, infonce])

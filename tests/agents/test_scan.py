@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from groundling.agents import scan
 
@@ -35,6 +36,18 @@ def test_where_nothing_is_zeroed_nothing_need_be_kept_apart() -> None:
     never = lstm_scan(inputs, torch.ones_like(keep), *rest)
     for one, other in zip(lstm_scan(inputs, None, *rest), never, strict=True):
         assert torch.equal(one, other)
+
+
+def test_row_by_row_it_is_what_the_paper_says() -> None:
+    inputs, keep, hidden, cell, weight = random_arguments()
+    hiddens, cells = lstm_scan(inputs, keep, hidden, cell, weight)
+    for t, (row, kept) in enumerate(zip(inputs, keep, strict=True)):
+        gates = row + (hidden * kept) @ weight.t()
+        write, forget, candidate, read = gates.chunk(4, -1)
+        cell = cell * kept * forget.sigmoid() + write.sigmoid() * candidate.tanh()
+        hidden = read.sigmoid() * cell.tanh()
+        assert_close(hiddens[t], hidden)
+        assert_close(cells[t], cell)
 
 
 def test_without_gradients_the_states_are_the_same_to_the_last_bit() -> None:

@@ -4,7 +4,7 @@
 
 Importing (0.3 s at most), the first step of `groundling train demo` after the command (5 s, with
 compiled kernels in numba's cache), and the most memory of each of the demo's four commands (1 GiB),
-with fewer frames than `make demo`: of how many there are it does not depend.
+with fewer frames than `make demo`.
 """
 
 import argparse
@@ -43,16 +43,17 @@ def first_step() -> float:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", FIRST, "train", "demo", "--run-dir", f"{folder}/run"]
         started = time.time()
-        told = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
+        told = subprocess.check_output(command, text=True)
     return float(told.split()[-1]) - started
 
 
 def most_memory(*words: str) -> float:
     """MiB that a command of groundling holds at its peak; it must succeed."""
     command = [sys.executable, "-m", "groundling", *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
-    assert status == 0, words
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, words
     return used.ru_maxrss / 1024
 
 

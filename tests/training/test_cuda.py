@@ -1,4 +1,4 @@
-"""On a GPU nobody waits for the other, but where worlds are stepped."""
+"""On a GPU nobody waits for the other within an episode, but where worlds are stepped."""
 
 import dataclasses
 import warnings
