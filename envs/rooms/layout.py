@@ -106,7 +106,9 @@ def _choose_places(
     cells: NDArray[np.uint8], width: int, count: int, state: np.uint64
 ) -> tuple[NDArray[np.int64], np.uint64]:
     """Choose `count` positions for objects and mark them in the cells."""
-    free = np.sum(cells[:, WHAT] == FLOOR)
+    free = 0
+    for position in range(len(cells)):
+        free += cells[position, WHAT] == FLOOR
     order = _places_for_objects(cells, width)
     places, state = _place_in_turn(cells, width, count, order, free, True, state)
     if len(places) < count:
@@ -121,11 +123,13 @@ def _choose_places(
 @numba.njit(cache=True)
 def _places_for_objects(cells: NDArray[np.uint8], width: int) -> NDArray[np.int64]:
     """Give the positions that may hold an object, row by row."""
-    floor = np.flatnonzero(cells[:, WHAT] == FLOOR)
-    fit = np.empty(len(floor), np.bool_)
-    for turn in range(len(floor)):
-        fit[turn] = may_hold_object(cells, width, floor[turn])
-    return floor[fit]
+    places = np.empty(len(cells), np.int64)
+    count = 0
+    for position in range(len(cells)):
+        if cells[position, WHAT] == FLOOR and may_hold_object(cells, width, position):
+            places[count] = position
+            count += 1
+    return places[:count]
 
 
 @numba.njit(cache=True)
@@ -296,7 +300,12 @@ def draw_kind(absent: NDArray[np.bool_], state: np.uint64) -> tuple[np.int64, np
 @numba.njit(cache=True)
 def cells_to_start_from(cells: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Give the positions among cells [H * W, 3] where an agent may start: floor, no doorway."""
-    return np.flatnonzero((cells[:, WHAT] == FLOOR) & (cells[:, SIZE] != DOORWAY))
+    places = np.empty(len(cells), np.int64)
+    count = 0
+    for position in range(len(cells)):
+        places[count] = position
+        count += (cells[position, WHAT] == FLOOR) & (cells[position, SIZE] != DOORWAY)
+    return places[:count]
 
 
 @numba.njit(cache=True)
