@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from groundling.envs.rooms.layout import generate
 from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.plans import is_doorway
 from groundling.envs.rooms.rules import Rules
 from groundling.envs.rooms.world import (
     CHANNELS,
     COLOUR,
     COLUMN,
-    DOORWAY,
     FLOOR,
     HIDDEN,
     ROW,
@@ -113,6 +113,8 @@ class Outcome(NamedTuple):
     """[B]: the task is over."""
     truncations: NDArray[np.bool_]
     """[B]: time is over, and the task is not."""
+    directions: NDArray[np.int64]
+    """[B]: where every agent looks now."""
     final_views: NDArray[np.uint8]
     """[B, V, V, 3]: with autoreset, the last view of episodes that ended."""
     final_directions: NDArray[np.int64]
@@ -149,9 +151,15 @@ def step_rooms(
         Outcome(*written),
     )
     _act(world, rules, actions, outcome)
-    look(world, sight, np.arange(len(actions)), outcome.views)
-    ended = np.flatnonzero(outcome.terminations | outcome.truncations)
-    if autoreset:
+    rooms = np.arange(len(actions))
+    look(world, sight, rooms, outcome.views)
+    count = 0
+    for room in range(len(actions)):
+        if outcome.terminations[room] | outcome.truncations[room]:
+            rooms[count] = room
+            count += 1
+    ended = rooms[:count]
+    if autoreset and count > 0:
         for room in ended:
             outcome.final_views[room] = outcome.views[room]
             outcome.final_directions[room] = world.agent[room, 2]
@@ -159,7 +167,9 @@ def step_rooms(
             world.episode[room] += 1
             generate(world, int(room), rules, absent, words)
         look(world, sight, ended, outcome.views)
-    return len(ended)
+    for room in range(len(actions)):
+        outcome.directions[room] = world.agent[room, 2]
+    return count
 
 
 @numba.njit(cache=True)
@@ -204,22 +214,18 @@ def walk(
     agent: NDArray[np.int16], cells: NDArray[np.uint8], room: int, doors: int, action: int
 ) -> bool:
     """Turn, walk, or move a door; tell whether something stood in the way that is no wall."""
-    direction = agent[room, 2]
-    if action == LEFT:
-        agent[room, 2] = (direction + 3) % 4
-        return False
-    if action == RIGHT:
-        agent[room, 2] = (direction + 1) % 4
-        return False
-    row, column = ahead_of(agent[room, 0], agent[room, 1], direction)
-    what = cells[room, row, column, WHAT]
-    if action == FORWARD:
-        if what == FLOOR:
-            agent[room, 0], agent[room, 1] = row, column
-        return bool(what > WALL)
-    if doors and what <= WALL and cells[room, row, column, SIZE] == DOORWAY:
+    # One course for all actions: which one it is cannot be foreseen, and a branch taken by mistake
+    # costs as much as all of this.
+    direction = (agent[room, 2] + (action == RIGHT) - (action == LEFT)) & 3
+    agent[room, 2] = direction
+    here, there = agent[room, 0], agent[room, 1]
+    row, column = ahead_of(here, there, direction)
+    what, size = cells[room, row, column, WHAT], cells[room, row, column, SIZE]
+    walks = (action == FORWARD) & (what == FLOOR)
+    agent[room, 0], agent[room, 1] = row if walks else here, column if walks else there
+    if (action == INTERACT) & (doors != 0) & is_doorway(what, size):
         cells[room, row, column, WHAT] = WALL if what == FLOOR else FLOOR
-    return False
+    return bool((action == FORWARD) & (what > WALL))
 
 
 @numba.njit(cache=True)
@@ -235,13 +241,8 @@ def meet(world: World, room: int, go_to: int) -> tuple[float, bool]:
 @numba.njit(cache=True)
 def ahead_of(row: int, column: int, direction: int) -> tuple[int, int]:
     """Give the row and column of the cell one step ahead."""
-    if direction == 0:
-        return row, column + 1
-    if direction == 1:
-        return row + 1, column
-    if direction == 2:
-        return row, column - 1
-    return row - 1, column
+    down, right = (direction == 1) - (direction == 3), (direction == 0) - (direction == 2)
+    return row + down, column + right
 
 
 @numba.njit(cache=True)
