@@ -43,6 +43,9 @@ ACTIONS = 4
 
 # The fields of a World, Rules or Sight in a plain tuple. Kernels that Python calls take these:
 # numba needs 2 µs longer to unpack a NamedTuple, which is a tenth of a step of 64 rooms.
+# An index that is unsigned: numba does not ask whether it counts from the end.
+_at = np.uint64
+
 Arrays = tuple[NDArray[Any], ...]
 Numbers = tuple[int, ...]
 
@@ -63,7 +66,7 @@ def cells_in_view(world: World, options: RoomsOptions) -> NDArray[np.int64]:
 class Sight(NamedTuple):
     """Tables of a V × V view. View cells are numbered row by row, row 0 the farthest."""
 
-    order: NDArray[np.uint64]
+    order: NDArray[np.int64]
     """[V * V, 3]: a view cell and its two parents, nearer cells first; the agent's own is row 0."""
     offsets: NDArray[np.int64]
     """[4, V * V]: by direction and row of `order`, how far from the agent the view cell lies in
@@ -81,7 +84,7 @@ def sight_of(options: RoomsOptions) -> Sight:
     flat = np.array([width, 1])
     offsets = np.outer(step_ahead @ flat, ahead) + np.outer(step_right @ flat, aside)
     order = _order_of_sight(ahead, aside, V)
-    return Sight(order.astype(np.uint64), np.ascontiguousarray(offsets[:, order[:, 0]]))
+    return Sight(order, np.ascontiguousarray(offsets[:, order[:, 0]]))
 
 
 def _order_of_sight(
@@ -209,7 +212,7 @@ def _act(world: World, rules: Rules, actions: NDArray[np.int64], outcome: Outcom
         truncations[room] = elapsed[room] >= rules.episode_length and not terminations[room]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def walk(
     agent: NDArray[np.int16], cells: NDArray[np.uint8], room: int, doors: int, action: int
 ) -> bool:
@@ -238,7 +241,7 @@ def meet(world: World, room: int, go_to: int) -> tuple[float, bool]:
     return reach(world.reached[room, : world.object_count[room]], number), False
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def ahead_of(row: int, column: int, direction: int) -> tuple[int, int]:
     """Give the row and column of the cell one step ahead."""
     down, right = (direction == 1) - (direction == 3), (direction == 0) - (direction == 2)
@@ -271,27 +274,37 @@ def reach(reached: NDArray[np.bool_], number: int) -> float:
 @numba.njit(cache=True)
 def look(world: World, sight: Sight, rooms: NDArray[np.int64], views: NDArray[np.uint8]) -> None:
     """Write what the agents of these rooms see into their views, and note it in `seen_at`."""
-    B, V = views.shape[:2]
-    order, offsets = sight.order, sight.offsets
-    agent, elapsed, width = world.agent, world.elapsed, world.cells.shape[2]
-    # The same memory with cells counted by one number.
-    cells, seen_at = world.cells.reshape(B, -1, CHANNELS), world.seen_at.reshape(B, -1)
-    flat_views = views.reshape(B, -1, CHANNELS)
-    transparent = np.empty(V * V, np.uint8)  # seen, and seen through
+    # All arrays are read by one number: to find a cell by room, row and column takes longer than
+    # what is done with it.
+    cells, seen_at, flat_views = _flat(world.cells), _flat(world.seen_at), _flat(views)
+    agent, elapsed = _flat(world.agent), world.elapsed
+    order, offsets, area = _flat(sight.order), _flat(sight.offsets), len(sight.order)
+    height, width = world.cells.shape[1:3]
+    transparent = np.empty(area, np.uint8)  # seen, and seen through
     for room in rooms:
-        here = np.int64(agent[room, 0]) * width + agent[room, 1]
-        direction, now = agent[room, 2], elapsed[room]
-        flat_views[room] = HIDDEN
-        transparent[order[0, 0]] = True  # the agent's own cell is its own parent
-        for turn in range(len(order)):
-            target = order[turn, 0]
-            if not (transparent[order[turn, 1]] | transparent[order[turn, 2]]):
-                transparent[target] = False
+        row, column, direction = agent[3 * room], agent[3 * room + 1], agent[3 * room + 2]
+        here, now = (room * height + row) * width + column, elapsed[room]
+        first = room * area
+        for byte in range(CHANNELS * first, CHANNELS * (first + area)):
+            flat_views[_at(byte)] = HIDDEN
+        transparent[_at(order[0])] = True  # the agent's own cell is its own parent
+        for turn in range(area):
+            target = order[_at(3 * turn)]
+            one, other = order[_at(3 * turn + 1)], order[_at(3 * turn + 2)]
+            if not (transparent[_at(one)] | transparent[_at(other)]):
+                transparent[_at(target)] = False
                 continue
-            # Unsigned, so that numba does not ask whether an index counts from the end.
-            position = np.uint64(here + offsets[direction, turn])
-            transparent[target] = cells[room, position, WHAT] != WALL
-            flat_views[room, target, WHAT] = cells[room, position, WHAT]
-            flat_views[room, target, COLOUR] = cells[room, position, COLOUR]
-            flat_views[room, target, SIZE] = cells[room, position, SIZE]
-            seen_at[room, position] = now
+            position = here + offsets[_at(direction * area + turn)]
+            source, sink = CHANNELS * position, CHANNELS * (first + target)
+            what = cells[_at(source)]
+            transparent[_at(target)] = what != WALL
+            flat_views[_at(sink)] = what
+            flat_views[_at(sink + COLOUR)] = cells[_at(source + COLOUR)]
+            flat_views[_at(sink + SIZE)] = cells[_at(source + SIZE)]
+            seen_at[_at(position)] = now
+
+
+@numba.njit(cache=True, inline="always")
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    """Give the same memory as one row."""
+    return array.reshape(-1)

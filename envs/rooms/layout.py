@@ -205,7 +205,7 @@ def _stays_whole(
     return tail == free
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _neighbours_are_joined(cells: NDArray[np.uint8], width: int, position: int) -> bool:
     """Tell whether the free cells beside this one are joined by the free cells at its corners: then
     whoever went through it can go around it."""
@@ -220,7 +220,7 @@ def _neighbours_are_joined(cells: NDArray[np.uint8], width: int, position: int) 
     return joined >= free - 1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _free_neighbour(cells: NDArray[np.uint8], width: int, position: int) -> int:
     """Give the position of a free cell beside this one, or -1."""
     for step in (1, width, -1, -width):

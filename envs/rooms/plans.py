@@ -123,7 +123,7 @@ def _paint_outer_walls(cells: NDArray[np.uint8], width: int, bottom: int, right:
         cells[row * width, COLOUR] = 4
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def is_doorway(what: int, size: int) -> bool:
     """Tell whether a cell of these codes is a doorway, open or closed. (An object's size is no
     mark.)"""
@@ -138,7 +138,7 @@ def close_doors(cells: NDArray[np.uint8]) -> None:
             cells[position, WHAT] = WALL
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def may_hold_object(cells: NDArray[np.uint8], width: int, position: int) -> bool:
     """Tell whether an object may ever stand on a cell: it is no wall, no doorway, and not beside
     one, so that nothing is ever in the way of a door. The outer walls must not be asked about."""
