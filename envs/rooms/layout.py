@@ -106,15 +106,12 @@ def _choose_places(
     cells: NDArray[np.uint8], width: int, count: int, state: np.uint64
 ) -> tuple[NDArray[np.int64], np.uint64]:
     """Choose `count` positions for objects and mark them in the cells."""
-    free = 0
-    for position in range(len(cells)):
-        free += cells[position, WHAT] == FLOOR
     order = _places_for_objects(cells, width)
-    places, state = _place_in_turn(cells, width, count, order, free, True, state)
+    places, state = _place_in_turn(cells, width, count, order, True, state)
     if len(places) < count:
         cells[places, WHAT] = FLOOR
         order = _places_for_objects(cells, width)
-        places, state = _place_in_turn(cells, width, count, order, free, False, state)
+        places, state = _place_in_turn(cells, width, count, order, False, state)
         if len(places) < count:
             raise ValueError("this house cannot hold so many objects")
     return places, state
@@ -138,16 +135,14 @@ def _place_in_turn(
     width: int,
     count: int,
     order: NDArray[np.int64],
-    floor: int,
     shuffled: bool,
     state: np.uint64,
 ) -> tuple[NDArray[np.int64], np.uint64]:
-    """Mark up to `count` cells, taken in order or shuffled, that can hold an object; `floor` is how
-    many are floor so far."""
+    """Mark up to `count` cells, taken in order or shuffled, that can hold an object."""
     places = np.empty(count, np.int64)
     placed = 0
     flooded_by = np.full(len(cells), -1, np.int64)
-    queue = np.empty(floor, np.int64)
+    queue = np.empty(len(cells), np.int64)
     for turn in range(len(order)):
         if placed == count:
             break
@@ -156,8 +151,7 @@ def _place_in_turn(
             order[turn], order[turn + other] = order[turn + other], order[turn]
         position = order[turn]
         cells[position, WHAT] = FIRST_SHAPE
-        free = floor - placed - 1
-        if _stays_whole(cells, width, position, free, flooded_by, queue, turn):
+        if _stays_whole(cells, width, position, flooded_by, queue, turn):
             places[placed] = position
             placed += 1
         else:
@@ -170,17 +164,16 @@ def _stays_whole(
     cells: NDArray[np.uint8],
     width: int,
     position: int,
-    free: int,
     flooded_by: NDArray[np.int64],
     queue: NDArray[np.int64],
     flood: int,
 ) -> bool:
     """Tell whether an object just put at `position` leaves its room in one piece.
 
-    That is: it and its neighbouring objects each touch a free cell, and the `free` cells, which
-    were connected before, still are. Mostly a look at the cells around says so; else they are
-    flooded. `flooded_by` remembers the last flood that reached a cell, so that it need not be
-    cleared between floods.
+    That is: it and its neighbouring objects each touch a free cell, and the free cells, which were
+    connected before, still are. Mostly a look at the cells around says so; else they are flooded
+    from one beside `position`, until all others beside it are reached. `flooded_by` remembers the
+    last flood that reached a cell, so that it need not be cleared between floods.
     """
     start = _free_neighbour(cells, width, position)
     if start < 0:
@@ -193,16 +186,20 @@ def _stays_whole(
         return True
     queue[0] = start
     flooded_by[start] = flood
-    head, tail = 0, 1
-    while head < tail:
+    head, tail, missing = 0, 1, -1
+    for step in (1, width, -1, -width):
+        missing += cells[position + step, WHAT] == FLOOR
+    while head < tail and missing > 0:
         for step in (1, width, -1, -width):
             neighbour = queue[head] + step
             if cells[neighbour, WHAT] == FLOOR and flooded_by[neighbour] != flood:
                 flooded_by[neighbour] = flood
                 queue[tail] = neighbour
                 tail += 1
+                distance = abs(neighbour - position)
+                missing -= (distance == 1) | (distance == width)
         head += 1
-    return tail == free
+    return missing == 0
 
 
 @numba.njit(cache=True, inline="always")
