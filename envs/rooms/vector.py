@@ -243,15 +243,15 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             self.world.seen_at[ended] = NEVER
         rooms = ended.nonzero()[0]
         # What is given away is copied: the next step writes where this one did.
-        views, directions, instructions = self._final
-        last: Observation = {"view": as_observed(views.take(rooms, axis=0), self.rooms)}
-        if self.rooms.compass:
-            last["direction"] = directions.take(rooms)
-        if self.rooms.task == "go_to":
-            last["instruction"] = instructions.take(rooms, axis=0)
+        final_views, directions, instructions = self._final
+        views = as_observed(final_views.take(rooms, axis=0), self.rooms)
         final_obs = np.empty(self.num_envs, dtype=object)
         for row, room in enumerate(rooms.tolist()):
-            final_obs[room] = {name: part[row] for name, part in last.items()}
+            final_obs[room] = {"view": views[row]}
+            if self.rooms.compass:
+                final_obs[room]["direction"] = directions[room]
+            if self.rooms.task == "go_to":
+                final_obs[room]["instruction"] = instructions[room].copy()
         return {
             "final_obs": final_obs,
             "_final_obs": ended,
