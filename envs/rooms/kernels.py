@@ -67,7 +67,8 @@ class Sight(NamedTuple):
     """Tables of a V × V view. View cells are numbered row by row, row 0 the farthest."""
 
     order: NDArray[np.int64]
-    """[V * V, 3]: a view cell and its two parents, nearer cells first; the agent's own is row 0."""
+    """[V * V, 3]: a view cell and the rows of its two parents, nearer cells first; the agent's own
+    is row 0."""
     offsets: NDArray[np.int64]
     """[4, V * V]: by direction and row of `order`, how far from the agent the view cell lies in
     the flat grid."""
@@ -102,7 +103,8 @@ def _order_of_sight(
     first = (V - 1 - low_ahead) * V + low_aside + V // 2
     second = (V - 1 - high_ahead) * V + high_aside + V // 2
     nearest_first = np.argsort(distance, kind="stable")
-    return np.stack([cell, first, second], axis=1)[nearest_first]
+    turn = np.argsort(nearest_first)
+    return np.stack([cell, turn[first], turn[second]], axis=1)[nearest_first]
 
 
 class Outcome(NamedTuple):
@@ -287,17 +289,16 @@ def look(world: World, sight: Sight, rooms: NDArray[np.int64], views: NDArray[np
         first = room * area
         for byte in range(CHANNELS * first, CHANNELS * (first + area)):
             flat_views[_at(byte)] = HIDDEN
-        transparent[_at(order[0])] = True  # the agent's own cell is its own parent
+        transparent[0] = True  # the agent's own cell is its own parent
         for turn in range(area):
-            target = order[_at(3 * turn)]
             one, other = order[_at(3 * turn + 1)], order[_at(3 * turn + 2)]
             if not (transparent[_at(one)] | transparent[_at(other)]):
-                transparent[_at(target)] = False
+                transparent[_at(turn)] = False
                 continue
             position = here + offsets[_at(direction * area + turn)]
-            source, sink = CHANNELS * position, CHANNELS * (first + target)
+            source, sink = CHANNELS * position, CHANNELS * (first + order[_at(3 * turn)])
             what = cells[_at(source)]
-            transparent[_at(target)] = what != WALL
+            transparent[_at(turn)] = what != WALL
             flat_views[_at(sink)] = what
             flat_views[_at(sink + COLOUR)] = cells[_at(source + COLOUR)]
             flat_views[_at(sink + SIZE)] = cells[_at(source + SIZE)]

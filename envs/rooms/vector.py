@@ -44,7 +44,7 @@ from groundling.envs.rooms.single import (
 )
 from groundling.envs.rooms.typed import typed_question
 from groundling.envs.rooms.wording import QUESTION_TYPES
-from groundling.envs.rooms.world import CHANNELS, COLOUR, FIRST_SHAPE, FLOOR, NEVER, WHAT
+from groundling.envs.rooms.world import COLOUR, FIRST_SHAPE, FLOOR, NEVER, WHAT
 from groundling.envs.vocabulary import VOCABULARY, Vocabulary
 
 Observation = dict[str, NDArray[Any]]
@@ -226,8 +226,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         return tuple(draw(self.world, room, self.rooms) for room in range(self.num_envs))
 
     def _empty_views(self) -> NDArray[np.uint8]:
-        V = self.rooms.view_size
-        return np.empty((self.num_envs, V, V, CHANNELS), np.uint8)
+        return np.empty(self._final[0].shape, np.uint8)
 
     def _observation(self, views: NDArray[np.uint8], directions: NDArray[np.int64]) -> Observation:
         observation: Observation = {"view": as_observed(views, self.rooms)}
