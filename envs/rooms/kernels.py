@@ -41,11 +41,11 @@ LEFT, RIGHT, FORWARD, INTERACT = 0, 1, 2, 3
 """Actions. Interact opens or closes the door ahead; without one it does nothing."""
 ACTIONS = 4
 
-# The fields of a World, Rules or Sight in a plain tuple. Kernels that Python calls take these:
-# numba needs 2 µs longer to unpack a NamedTuple, which is a tenth of a step of 64 rooms.
 # An index that is unsigned: numba does not ask whether it counts from the end.
 _at = np.uint64
 
+# The fields of a World, Rules or Sight in a plain tuple. Kernels that Python calls take these:
+# numba needs 2 µs longer to unpack a NamedTuple, which is a tenth of a step of 64 rooms.
 Arrays = tuple[NDArray[Any], ...]
 Numbers = tuple[int, ...]
 
@@ -156,15 +156,9 @@ def step_rooms(
         Outcome(*written),
     )
     _act(world, rules, actions, outcome)
-    rooms = np.arange(len(actions))
-    look(world, sight, rooms, outcome.views)
-    count = 0
-    for room in range(len(actions)):
-        if outcome.terminations[room] | outcome.truncations[room]:
-            rooms[count] = room
-            count += 1
-    ended = rooms[:count]
-    if autoreset and count > 0:
+    look(world, sight, np.arange(len(actions)), outcome.views)
+    ended = _rooms_where_either(outcome.terminations, outcome.truncations)
+    if autoreset and len(ended) > 0:
         for room in ended:
             outcome.final_views[room] = outcome.views[room]
             outcome.final_directions[room] = world.agent[room, 2]
@@ -172,9 +166,19 @@ def step_rooms(
             world.episode[room] += 1
             generate(world, int(room), rules, absent, words)
         look(world, sight, ended, outcome.views)
-    for room in range(len(actions)):
-        outcome.directions[room] = world.agent[room, 2]
-    return count
+    outcome.directions[:] = world.agent[:, 2]
+    return len(ended)
+
+
+@numba.njit(cache=True)
+def _rooms_where_either(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give the rooms where at least one of two flags [B] is set. (`flatnonzero` takes 1 µs.)"""
+    rooms = np.empty(len(one), np.int64)
+    count = 0
+    for room in range(len(one)):
+        rooms[count] = room
+        count += one[room] | other[room]
+    return rooms[:count]
 
 
 @numba.njit(cache=True)
