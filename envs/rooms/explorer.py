@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundling.envs.rooms.kernels import FORWARD, INTERACT, LEFT, RIGHT, ahead_of, object_at
-from groundling.envs.rooms.plans import is_doorway
-from groundling.envs.rooms.world import FLOOR, NONE, WALL, WHAT, World
+from groundling.envs.rooms.world import DOORWAY, FLOOR, NONE, SIZE, WALL, WHAT, World
 
 
 def explorer_actions(world: World) -> NDArray[np.int64]:
@@ -68,7 +67,7 @@ def _plan_room(
                 following = (cell * 4 + (direction + 1) % 4) * 2
             elif action == FORWARD and (opened or ahead[WHAT] == FLOOR):
                 following = ((row * width + column) * 4 + direction) * 2
-            elif action == INTERACT and ahead[WHAT] == WALL and is_doorway(ahead):
+            elif action == INTERACT and ahead[WHAT] == WALL and ahead[SIZE] == DOORWAY:
                 following = pose | 1
             else:
                 continue

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from groundling.envs.rooms.layout import generate
 from groundling.envs.rooms.options import RoomsOptions
+from groundling.envs.rooms.plans import is_doorway
 from groundling.envs.rooms.rules import Rules
 from groundling.envs.rooms.world import (
     CHANNELS,
     COLOUR,
     COLUMN,
-    DOORWAY,
     FLOOR,
     HIDDEN,
     ROW,
@@ -40,6 +40,9 @@ from groundling.envs.rooms.world import (
 LEFT, RIGHT, FORWARD, INTERACT = 0, 1, 2, 3
 """Actions. Interact opens or closes the door ahead; without one it does nothing."""
 ACTIONS = 4
+
+# An index that is unsigned: numba does not ask whether it counts from the end.
+_at = np.uint64
 
 # The fields of a World, Rules or Sight in a plain tuple. Kernels that Python calls take these:
 # numba needs 2 µs longer to unpack a NamedTuple, which is a tenth of a step of 64 rooms.
@@ -63,8 +66,9 @@ def cells_in_view(world: World, options: RoomsOptions) -> NDArray[np.int64]:
 class Sight(NamedTuple):
     """Tables of a V × V view. View cells are numbered row by row, row 0 the farthest."""
 
-    order: NDArray[np.uint64]
-    """[V * V, 3]: a view cell and its two parents, nearer cells first; the agent's own is row 0."""
+    order: NDArray[np.int64]
+    """[V * V, 3]: a view cell and the rows of its two parents, nearer cells first; the agent's own
+    is row 0."""
     offsets: NDArray[np.int64]
     """[4, V * V]: by direction and row of `order`, how far from the agent the view cell lies in
     the flat grid."""
@@ -81,7 +85,7 @@ def sight_of(options: RoomsOptions) -> Sight:
     flat = np.array([width, 1])
     offsets = np.outer(step_ahead @ flat, ahead) + np.outer(step_right @ flat, aside)
     order = _order_of_sight(ahead, aside, V)
-    return Sight(order.astype(np.uint64), np.ascontiguousarray(offsets[:, order[:, 0]]))
+    return Sight(order, np.ascontiguousarray(offsets[:, order[:, 0]]))
 
 
 def _order_of_sight(
@@ -99,7 +103,8 @@ def _order_of_sight(
     first = (V - 1 - low_ahead) * V + low_aside + V // 2
     second = (V - 1 - high_ahead) * V + high_aside + V // 2
     nearest_first = np.argsort(distance, kind="stable")
-    return np.stack([cell, first, second], axis=1)[nearest_first]
+    turn = np.argsort(nearest_first)
+    return np.stack([cell, turn[first], turn[second]], axis=1)[nearest_first]
 
 
 class Outcome(NamedTuple):
@@ -113,6 +118,8 @@ class Outcome(NamedTuple):
     """[B]: the task is over."""
     truncations: NDArray[np.bool_]
     """[B]: time is over, and the task is not."""
+    directions: NDArray[np.int64]
+    """[B]: where every agent looks now."""
     final_views: NDArray[np.uint8]
     """[B, V, V, 3]: with autoreset, the last view of episodes that ended."""
     final_directions: NDArray[np.int64]
@@ -150,8 +157,8 @@ def step_rooms(
     )
     _act(world, rules, actions, outcome)
     look(world, sight, np.arange(len(actions)), outcome.views)
-    ended = np.flatnonzero(outcome.terminations | outcome.truncations)
-    if autoreset:
+    ended = _rooms_where_either(outcome.terminations, outcome.truncations)
+    if autoreset and len(ended) > 0:
         for room in ended:
             outcome.final_views[room] = outcome.views[room]
             outcome.final_directions[room] = world.agent[room, 2]
@@ -159,7 +166,19 @@ def step_rooms(
             world.episode[room] += 1
             generate(world, int(room), rules, absent, words)
         look(world, sight, ended, outcome.views)
+    outcome.directions[:] = world.agent[:, 2]
     return len(ended)
+
+
+@numba.njit(cache=True)
+def _rooms_where_either(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give the rooms where at least one of two flags [B] is set. (`flatnonzero` takes 1 µs.)"""
+    rooms = np.empty(len(one), np.int64)
+    count = 0
+    for room in range(len(one)):
+        rooms[count] = room
+        count += one[room] | other[room]
+    return rooms[:count]
 
 
 @numba.njit(cache=True)
@@ -199,27 +218,23 @@ def _act(world: World, rules: Rules, actions: NDArray[np.int64], outcome: Outcom
         truncations[room] = elapsed[room] >= rules.episode_length and not terminations[room]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def walk(
     agent: NDArray[np.int16], cells: NDArray[np.uint8], room: int, doors: int, action: int
 ) -> bool:
     """Turn, walk, or move a door; tell whether something stood in the way that is no wall."""
-    direction = agent[room, 2]
-    if action == LEFT:
-        agent[room, 2] = (direction + 3) % 4
-        return False
-    if action == RIGHT:
-        agent[room, 2] = (direction + 1) % 4
-        return False
-    row, column = ahead_of(agent[room, 0], agent[room, 1], direction)
-    what = cells[room, row, column, WHAT]
-    if action == FORWARD:
-        if what == FLOOR:
-            agent[room, 0], agent[room, 1] = row, column
-        return bool(what > WALL)
-    if doors and what <= WALL and cells[room, row, column, SIZE] == DOORWAY:
+    # One course for all actions: which one it is cannot be foreseen, and a branch taken by mistake
+    # costs as much as all of this.
+    direction = (agent[room, 2] + (action == RIGHT) - (action == LEFT)) & 3
+    agent[room, 2] = direction
+    here, there = agent[room, 0], agent[room, 1]
+    row, column = ahead_of(here, there, direction)
+    what, size = cells[room, row, column, WHAT], cells[room, row, column, SIZE]
+    walks = (action == FORWARD) & (what == FLOOR)
+    agent[room, 0], agent[room, 1] = row if walks else here, column if walks else there
+    if (action == INTERACT) & (doors != 0) & is_doorway(what, size):
         cells[room, row, column, WHAT] = WALL if what == FLOOR else FLOOR
-    return False
+    return bool((action == FORWARD) & (what > WALL))
 
 
 @numba.njit(cache=True)
@@ -232,16 +247,11 @@ def meet(world: World, room: int, go_to: int) -> tuple[float, bool]:
     return reach(world.reached[room, : world.object_count[room]], number), False
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def ahead_of(row: int, column: int, direction: int) -> tuple[int, int]:
     """Give the row and column of the cell one step ahead."""
-    if direction == 0:
-        return row, column + 1
-    if direction == 1:
-        return row + 1, column
-    if direction == 2:
-        return row, column - 1
-    return row - 1, column
+    down, right = (direction == 1) - (direction == 3), (direction == 0) - (direction == 2)
+    return row + down, column + right
 
 
 @numba.njit(cache=True)
@@ -270,27 +280,36 @@ def reach(reached: NDArray[np.bool_], number: int) -> float:
 @numba.njit(cache=True)
 def look(world: World, sight: Sight, rooms: NDArray[np.int64], views: NDArray[np.uint8]) -> None:
     """Write what the agents of these rooms see into their views, and note it in `seen_at`."""
-    B, V = views.shape[:2]
-    order, offsets = sight.order, sight.offsets
-    agent, elapsed, width = world.agent, world.elapsed, world.cells.shape[2]
-    # The same memory with cells counted by one number.
-    cells, seen_at = world.cells.reshape(B, -1, CHANNELS), world.seen_at.reshape(B, -1)
-    flat_views = views.reshape(B, -1, CHANNELS)
-    transparent = np.empty(V * V, np.uint8)  # seen, and seen through
+    # All arrays are read by one number: to find a cell by room, row and column takes longer than
+    # what is done with it.
+    cells, seen_at, flat_views = _flat(world.cells), _flat(world.seen_at), _flat(views)
+    agent, elapsed = _flat(world.agent), world.elapsed
+    order, offsets, area = _flat(sight.order), _flat(sight.offsets), len(sight.order)
+    height, width = world.cells.shape[1:3]
+    transparent = np.empty(area, np.uint8)  # seen, and seen through
     for room in rooms:
-        here = np.int64(agent[room, 0]) * width + agent[room, 1]
-        direction, now = agent[room, 2], elapsed[room]
-        flat_views[room] = HIDDEN
-        transparent[order[0, 0]] = True  # the agent's own cell is its own parent
-        for turn in range(len(order)):
-            target = order[turn, 0]
-            if not (transparent[order[turn, 1]] | transparent[order[turn, 2]]):
-                transparent[target] = False
+        row, column, direction = agent[3 * room], agent[3 * room + 1], agent[3 * room + 2]
+        here, now = (room * height + row) * width + column, elapsed[room]
+        first = room * area
+        for byte in range(CHANNELS * first, CHANNELS * (first + area)):
+            flat_views[_at(byte)] = HIDDEN
+        transparent[0] = True  # the agent's own cell is its own parent
+        for turn in range(area):
+            one, other = order[_at(3 * turn + 1)], order[_at(3 * turn + 2)]
+            if not (transparent[_at(one)] | transparent[_at(other)]):
+                transparent[_at(turn)] = False
                 continue
-            # Unsigned, so that numba does not ask whether an index counts from the end.
-            position = np.uint64(here + offsets[direction, turn])
-            transparent[target] = cells[room, position, WHAT] != WALL
-            flat_views[room, target, WHAT] = cells[room, position, WHAT]
-            flat_views[room, target, COLOUR] = cells[room, position, COLOUR]
-            flat_views[room, target, SIZE] = cells[room, position, SIZE]
-            seen_at[room, position] = now
+            position = here + offsets[_at(direction * area + turn)]
+            source, sink = CHANNELS * position, CHANNELS * (first + order[_at(3 * turn)])
+            what = cells[_at(source)]
+            transparent[_at(turn)] = what != WALL
+            flat_views[_at(sink)] = what
+            flat_views[_at(sink + COLOUR)] = cells[_at(source + COLOUR)]
+            flat_views[_at(sink + SIZE)] = cells[_at(source + SIZE)]
+            seen_at[_at(position)] = now
+
+
+@numba.njit(cache=True, inline="always")
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    """Give the same memory as one row."""
+    return array.reshape(-1)

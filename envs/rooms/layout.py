@@ -106,13 +106,12 @@ def _choose_places(
     cells: NDArray[np.uint8], width: int, count: int, state: np.uint64
 ) -> tuple[NDArray[np.int64], np.uint64]:
     """Choose `count` positions for objects and mark them in the cells."""
-    free = np.sum(cells[:, WHAT] == FLOOR)
     order = _places_for_objects(cells, width)
-    places, state = _place_in_turn(cells, width, count, order, free, True, state)
+    places, state = _place_in_turn(cells, width, count, order, True, state)
     if len(places) < count:
         cells[places, WHAT] = FLOOR
         order = _places_for_objects(cells, width)
-        places, state = _place_in_turn(cells, width, count, order, free, False, state)
+        places, state = _place_in_turn(cells, width, count, order, False, state)
         if len(places) < count:
             raise ValueError("this house cannot hold so many objects")
     return places, state
@@ -121,11 +120,13 @@ def _choose_places(
 @numba.njit(cache=True)
 def _places_for_objects(cells: NDArray[np.uint8], width: int) -> NDArray[np.int64]:
     """Give the positions that may hold an object, row by row."""
-    floor = np.flatnonzero(cells[:, WHAT] == FLOOR)
-    fit = np.empty(len(floor), np.bool_)
-    for turn in range(len(floor)):
-        fit[turn] = may_hold_object(cells, width, floor[turn])
-    return floor[fit]
+    places = np.empty(len(cells), np.int64)
+    count = 0
+    for position in range(len(cells)):
+        if cells[position, WHAT] == FLOOR and may_hold_object(cells, width, position):
+            places[count] = position
+            count += 1
+    return places[:count]
 
 
 @numba.njit(cache=True)
@@ -134,16 +135,14 @@ def _place_in_turn(
     width: int,
     count: int,
     order: NDArray[np.int64],
-    floor: int,
     shuffled: bool,
     state: np.uint64,
 ) -> tuple[NDArray[np.int64], np.uint64]:
-    """Mark up to `count` cells, taken in order or shuffled, that can hold an object; `floor` is how
-    many are floor so far."""
+    """Mark up to `count` cells, taken in order or shuffled, that can hold an object."""
     places = np.empty(count, np.int64)
     placed = 0
     flooded_by = np.full(len(cells), -1, np.int64)
-    queue = np.empty(floor, np.int64)
+    queue = np.empty(len(cells), np.int64)
     for turn in range(len(order)):
         if placed == count:
             break
@@ -152,8 +151,7 @@ def _place_in_turn(
             order[turn], order[turn + other] = order[turn + other], order[turn]
         position = order[turn]
         cells[position, WHAT] = FIRST_SHAPE
-        free = floor - placed - 1
-        if _stays_whole(cells, width, position, free, flooded_by, queue, turn):
+        if _stays_whole(cells, width, position, flooded_by, queue, turn):
             places[placed] = position
             placed += 1
         else:
@@ -166,17 +164,16 @@ def _stays_whole(
     cells: NDArray[np.uint8],
     width: int,
     position: int,
-    free: int,
     flooded_by: NDArray[np.int64],
     queue: NDArray[np.int64],
     flood: int,
 ) -> bool:
     """Tell whether an object just put at `position` leaves its room in one piece.
 
-    That is: it and its neighbouring objects each touch a free cell, and the `free` cells, which
-    were connected before, still are. Mostly a look at the cells around says so; else they are
-    flooded. `flooded_by` remembers the last flood that reached a cell, so that it need not be
-    cleared between floods.
+    That is: it and its neighbouring objects each touch a free cell, and the free cells, which were
+    connected before, still are. Mostly a look at the cells around says so; else they are flooded
+    from one beside `position`, until all others beside it are reached. `flooded_by` remembers the
+    last flood that reached a cell, so that it need not be cleared between floods.
     """
     start = _free_neighbour(cells, width, position)
     if start < 0:
@@ -189,19 +186,23 @@ def _stays_whole(
         return True
     queue[0] = start
     flooded_by[start] = flood
-    head, tail = 0, 1
-    while head < tail:
+    head, tail, missing = 0, 1, -1
+    for step in (1, width, -1, -width):
+        missing += cells[position + step, WHAT] == FLOOR
+    while head < tail and missing > 0:
         for step in (1, width, -1, -width):
             neighbour = queue[head] + step
             if cells[neighbour, WHAT] == FLOOR and flooded_by[neighbour] != flood:
                 flooded_by[neighbour] = flood
                 queue[tail] = neighbour
                 tail += 1
+                distance = abs(neighbour - position)
+                missing -= (distance == 1) | (distance == width)
         head += 1
-    return tail == free
+    return missing == 0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _neighbours_are_joined(cells: NDArray[np.uint8], width: int, position: int) -> bool:
     """Tell whether the free cells beside this one are joined by the free cells at its corners: then
     whoever went through it can go around it."""
@@ -216,7 +217,7 @@ def _neighbours_are_joined(cells: NDArray[np.uint8], width: int, position: int) 
     return joined >= free - 1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def _free_neighbour(cells: NDArray[np.uint8], width: int, position: int) -> int:
     """Give the position of a free cell beside this one, or -1."""
     for step in (1, width, -1, -width):
@@ -296,7 +297,12 @@ def draw_kind(absent: NDArray[np.bool_], state: np.uint64) -> tuple[np.int64, np
 @numba.njit(cache=True)
 def cells_to_start_from(cells: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Give the positions among cells [H * W, 3] where an agent may start: floor, no doorway."""
-    return np.flatnonzero((cells[:, WHAT] == FLOOR) & (cells[:, SIZE] != DOORWAY))
+    places = np.empty(len(cells), np.int64)
+    count = 0
+    for position in range(len(cells)):
+        places[count] = position
+        count += (cells[position, WHAT] == FLOOR) & (cells[position, SIZE] != DOORWAY)
+    return places[:count]
 
 
 @numba.njit(cache=True)

@@ -123,27 +123,28 @@ def _paint_outer_walls(cells: NDArray[np.uint8], width: int, bottom: int, right:
         cells[row * width, COLOUR] = 4
 
 
-@numba.njit(cache=True)
-def is_doorway(cell: NDArray[np.uint8]) -> bool:
-    """Tell whether a cell [3] is a doorway, open or closed. (An object's size is no mark.)"""
-    return bool(cell[WHAT] <= WALL and cell[SIZE] == DOORWAY)
+@numba.njit(cache=True, inline="always")
+def is_doorway(what: int, size: int) -> bool:
+    """Tell whether a cell of these codes is a doorway, open or closed. (An object's size is no
+    mark.)"""
+    return bool((what <= WALL) & (size == DOORWAY))
 
 
 @numba.njit(cache=True)
 def close_doors(cells: NDArray[np.uint8]) -> None:
     """Put a closed door into every doorway."""
     for position in range(len(cells)):
-        if is_doorway(cells[position]):
+        if is_doorway(cells[position, WHAT], cells[position, SIZE]):
             cells[position, WHAT] = WALL
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, inline="always")
 def may_hold_object(cells: NDArray[np.uint8], width: int, position: int) -> bool:
     """Tell whether an object may ever stand on a cell: it is no wall, no doorway, and not beside
     one, so that nothing is ever in the way of a door. The outer walls must not be asked about."""
-    if cells[position, WHAT] == WALL or is_doorway(cells[position]):
+    if cells[position, WHAT] == WALL or is_doorway(cells[position, WHAT], cells[position, SIZE]):
         return False
     doors = 0
     for step in (1, width, -1, -width):
-        doors += is_doorway(cells[position + step])
+        doors += is_doorway(cells[position + step, WHAT], cells[position + step, SIZE])
     return doors == 0

@@ -79,6 +79,7 @@ def empty_outcome(num_rooms: int, options: RoomsOptions) -> Outcome:
         rewards=np.empty(num_rooms),
         terminations=np.empty(num_rooms, np.bool_),
         truncations=np.empty(num_rooms, np.bool_),
+        directions=np.empty(num_rooms, np.int64),
         final_views=np.empty((num_rooms, V, V, 3), np.uint8),
         final_directions=np.empty(num_rooms, np.int64),
         final_instructions=np.empty((num_rooms, words), np.uint8),

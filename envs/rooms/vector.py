@@ -22,7 +22,6 @@ from groundling.envs.rooms.house_options import HouseOptions
 from groundling.envs.rooms.kernels import (
     ACTIONS,
     Arrays,
-    Outcome,
     begin_rooms,
     look_around,
     sight_of,
@@ -86,7 +85,8 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self._absent, self._words = absent_kinds(self.rooms), words_of(self.rooms)
         self._sight = tuple(sight_of(self.rooms))
         self._seeded = np.zeros(num_envs, np.bool_)
-        self._outcome = empty_outcome(num_envs, self.rooms)
+        last = empty_outcome(num_envs, self.rooms)
+        self._final = last.final_views, last.final_directions, last.final_instructions
 
     def reset(
         self,
@@ -123,8 +123,10 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
             given = f"{actions.dtype} {actions.shape}"
             raise ValueError(f"actions are {given}, expected integers ({self.num_envs},)")
-        outcome = self._new_outcome()
-        ended = step_rooms(
+        B, views = self.num_envs, self._empty_views()
+        rewards, directions = np.empty(B), np.empty(B, np.int64)
+        terminations, truncations = np.empty(B, np.bool_), np.empty(B, np.bool_)
+        count = step_rooms(
             self._looking,
             self._rules,
             self._absent,
@@ -132,17 +134,14 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             self._sight,
             np.ascontiguousarray(actions, np.int64),
             True,
-            tuple(outcome),
+            (views, rewards, terminations, truncations, directions, *self._final),
         )
-        if ended and self.attended:
-            self.world.seen_at[outcome.terminations | outcome.truncations] = NEVER
-        info = self._final_info(outcome) if ended else {}
-        observation = self._observation(outcome.views)
-        return observation, outcome.rewards, outcome.terminations, outcome.truncations, info
+        info = self._end(terminations | truncations) if count else {}
+        return self._observation(views, directions), rewards, terminations, truncations, info
 
     def observe(self) -> Observation:
         """Give the current observation again, in new arrays."""
-        return self._observation(self._look())
+        return self._observation(self._look(), self.world.agent[:, 2].astype(np.int64))
 
     def attend(self, sensed: NDArray[np.bool_]) -> None:
         """Note which cells of the present views the agents sensed: see `AttendedSource`."""
@@ -151,7 +150,7 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     def _look(self) -> NDArray[np.uint8]:
         """Give what every agent sees now, uint8 [B, V, V, 3] in codes."""
-        views = np.empty_like(self._outcome.views)
+        views = self._empty_views()
         look_around(self._looking, self._sight, views)
         return views
 
@@ -226,37 +225,32 @@ class RoomsVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         draw = describe_room if self.render_mode == "ansi" else draw_scene
         return tuple(draw(self.world, room, self.rooms) for room in range(self.num_envs))
 
-    def _new_outcome(self) -> Outcome:
-        """Arrays for a step to write into: new ones for what is given away, not for final views and
-        the like, which are copied for whoever needs them."""
-        old = self._outcome
-        return old._replace(
-            views=np.empty_like(old.views),
-            rewards=np.empty_like(old.rewards),
-            terminations=np.empty_like(old.terminations),
-            truncations=np.empty_like(old.truncations),
-        )
+    def _empty_views(self) -> NDArray[np.uint8]:
+        return np.empty(self._final[0].shape, np.uint8)
 
-    def _observation(self, views: NDArray[np.uint8]) -> Observation:
+    def _observation(self, views: NDArray[np.uint8], directions: NDArray[np.int64]) -> Observation:
         observation: Observation = {"view": as_observed(views, self.rooms)}
         if self.rooms.compass:
-            observation["direction"] = self.world.agent[:, 2].astype(np.int64)
+            observation["direction"] = directions
         if self.rooms.task == "go_to":
             observation["instruction"] = self.world.instruction.copy()
         return observation
 
-    def _final_info(self, outcome: Outcome) -> dict[str, Any]:
-        """Give the last observations of the episodes that ended, as SyncVectorEnv does."""
-        ended = outcome.terminations | outcome.truncations
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        rooms = np.flatnonzero(ended)
-        views = as_observed(outcome.final_views[rooms], self.rooms)
-        for room, view in zip(rooms, views, strict=True):
-            final_obs[room] = {"view": view}
+    def _end(self, ended: NDArray[np.bool_]) -> dict[str, Any]:
+        """Give the info of a step with which episodes ended [B], as SyncVectorEnv does."""
+        if self.attended:
+            self.world.seen_at[ended] = NEVER
+        rooms = ended.nonzero()[0]
+        # What is given away is copied: the next step writes where this one did.
+        final_views, directions, instructions = self._final
+        views = as_observed(final_views.take(rooms, axis=0), self.rooms)
+        final_obs = np.empty(self.num_envs, dtype=object)
+        for row, room in enumerate(rooms.tolist()):
+            final_obs[room] = {"view": views[row]}
             if self.rooms.compass:
-                final_obs[room]["direction"] = outcome.final_directions[room]
+                final_obs[room]["direction"] = directions[room]
             if self.rooms.task == "go_to":
-                final_obs[room]["instruction"] = outcome.final_instructions[room].copy()
+                final_obs[room]["instruction"] = instructions[room].copy()
         return {
             "final_obs": final_obs,
             "_final_obs": ended,
