@@ -43,12 +43,12 @@ class View(nn.Module):
         self.size = 256
         self.layers = nn.Sequential(
             nn.Conv2d(space.shape[-1], 16, 3),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(16, 32, 3),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Flatten(),
             nn.Linear(32 * 3 * 3, self.size),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, cells: Tensor) -> Tensor:
@@ -224,6 +224,7 @@ def sb3(batch_size: int) -> Work:
     """Make sb3-contrib's RecurrentPPO with one epoch on Python's MiniGrid."""
     import minigrid
     from sb3_contrib import RecurrentPPO
+    from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
     class Features(BaseFeaturesExtractor):
@@ -237,11 +238,9 @@ def sb3(batch_size: int) -> Work:
     def make() -> gymnasium.Env[Any, Any]:
         return minigrid.wrappers.ImgObsWrapper(gymnasium.make(PEER))
 
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
     model = RecurrentPPO(
         "CnnLstmPolicy",
-        DummyVecEnv([make] * ENVIRONMENTS),
+        make_vec_env(make, ENVIRONMENTS),
         n_steps=STEPS,
         batch_size=batch_size,
         n_epochs=1,
