@@ -188,10 +188,15 @@ def test_the_monitor_stays_away_where_nobody_answers(module, tmp_path):
 
 @pytest.mark.slow
 def test_the_preset_learns_in_cart_pole(tmp_path):
-    config = dataclasses.replace(preset("any"), frames=80_000)
-    rows = list(read_rows(train(config, tmp_path / "run", show_progress=False).metrics))
-    assert rows[0]["episode_return"] < 40
-    assert rows[-1]["episode_return"] > 60
+    """In two runs together: one alone may have come to a dip just then."""
+    last = []
+    for seed in range(2):
+        config = dataclasses.replace(preset("any"), frames=80_000, seed=seed)
+        run = train(config, tmp_path / f"{seed}", show_progress=False)
+        rows = list(read_rows(run.metrics))
+        assert rows[0]["episode_return"] < 40
+        last.append(rows[-1]["episode_return"])
+    assert sum(last) / 2 > 60
 
 
 @pytest.mark.slow
