@@ -103,8 +103,7 @@ class Doorkeeper:
                 raise UserError(f"environment {self.name}: observation {name!r} is missing")
             batch = arrays[name]
             fault = leaf_fault(batch.shape[1:], batch.dtype, space)
-            fault = fault or _outside(batch, *self.bounds[name])
-            if fault:
+            if fault := fault or _outside(batch, *self.bounds[name]):
                 raise UserError(f"environment {self.name}: observation {name!r} {fault}")
         if reward is not None and not np.isfinite(reward).all():
             raise UserError(f"environment {self.name}: the reward is NaN or infinite")

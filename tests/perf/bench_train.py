@@ -10,8 +10,8 @@ All have the same layers: a 7 × 7 view, convolutions of 16 and 32 filters, a de
 LSTM of 256, two linear heads; float32, one epoch, the memory emptied exactly where an episode
 begins. `cleanrl` is PPO with an LSTM as CleanRL writes it (one file, a loop over time wherever the
 memory may be emptied, minibatches of whole environments), on EnvPool's C++ MiniGrid. `sb3` is
-sb3-contrib's RecurrentPPO on Python's MiniGrid as its users run it, in minibatches of 128 frames,
-and `sb3-large` the same with all frames at once, which is how it is fastest.
+sb3-contrib's RecurrentPPO on Python's MiniGrid as its users run it, in its usual minibatches of 128
+frames; `sb3-large` is the same with all frames at once, which is faster.
 """
 
 import argparse
