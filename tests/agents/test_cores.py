@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
+from groundling.agents import scan
 from groundling.agents.cores import FORGET_BIAS, CoreState, LSTMCore
 from groundling.agents.generators import initialised_by
 
@@ -190,6 +191,19 @@ def test_a_full_trace_is_believed():
         assert torch.equal(read(core, inputs, is_first, state, trace).hidden, after.hidden)
     with pytest.raises(AssertionError, match="of other rows"):
         read(core, inputs[:, :2], is_first[:, :2], CoreState(*(part[:2] for part in state)), trace)
+
+
+def test_what_a_trace_holds_is_not_computed_again(monkeypatch):
+    core, is_first = make_core(), resets(6, 3)
+    inputs, state = random_case(6, 3, seed=9)
+    trace, _ = traced(core, inputs, is_first, state)
+    read(core, inputs, is_first, state)  # It can be computed.
+    monkeypatch.setattr(torch, "addmm", None)
+    monkeypatch.setattr(scan.Trace, "walk", None)
+    after = read(core, inputs, is_first, state, trace)
+    assert torch.equal(after.hidden, trace.hiddens[1:])
+    with pytest.raises(TypeError):
+        read(core, inputs, is_first, state)
 
 
 def test_a_trace_takes_no_more_rows_than_it_was_made_for():
