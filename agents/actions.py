@@ -348,9 +348,9 @@ def sample_categories(
         [...] float.
     """
     probabilities = torch.softmax(logits, dim=-1)
-    probabilities = torch.lerp(
-        probabilities, torch.full_like(probabilities, 1.0 / probabilities.shape[-1]), exploration
-    )
+    if exploration:
+        uniform = torch.full_like(probabilities, 1.0 / probabilities.shape[-1])
+        probabilities = torch.lerp(probabilities, uniform, exploration)
     # Inversion of the cumulative distribution: several times cheaper than torch.multinomial for a
     # handful of actions. Its last step is taken as 1, which rounding may miss.
     reached = probabilities.cumsum(-1)[..., :-1]

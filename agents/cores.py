@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from groundling.agents.layers import Derived, joined_linear
+from groundling.agents.layers import Derived, product
 from groundling.agents.scan import Trace, lstm_scan, transposed_copy
 
 FORGET_BIAS = 3.0
@@ -35,7 +35,7 @@ class LSTMCore(nn.Module):
     """An LSTM (Hochreiter & Schmidhuber 1997) whose state is zeroed *before* a first observation
     is read.
 
-    The input's share of the gates is one matrix product for all rows; only the recurrent share is
+    The features' share of the gates is one matrix product for all rows; only the recurrent share is
     computed row by row (`agents.scan`). `nn.LSTM` cannot zero its state between rows, and called
     one row at a time it is many times slower on a CPU.
 
@@ -47,10 +47,11 @@ class LSTMCore(nn.Module):
 
     def __init__(self, feature_size: int, flag_size: int, core_size: int) -> None:
         super().__init__()
+        self.feature_size = feature_size
         self.core_size = core_size
         self.from_input = nn.Linear(feature_size + flag_size, 4 * core_size)
         self.from_hidden = nn.Linear(core_size, 4 * core_size, bias=False)
-        self.transposed = Derived()
+        self.recurrent, self.transposed = Derived(), Derived()
         features, flags = self.from_input.weight.split([feature_size, flag_size], dim=1)
         with torch.no_grad():
             nn.init.normal_(features, std=feature_size**-0.5)
@@ -69,7 +70,13 @@ class LSTMCore(nn.Module):
 
     def trace(self, rows: int, batch: int) -> Trace:
         """An empty trace for so many rows."""
-        return Trace(self.from_input.weight.new_empty(rows, batch, 4 * self.core_size))
+        flags = self.from_input.in_features - self.feature_size + 1
+        return Trace(self.from_input.weight.new_empty(rows, batch, 4 * self.core_size), flags)
+
+    def _recurrent(self) -> Tensor:
+        """[4 · core_size, flag_size + 1 + core_size]: from flags, 1 and the hidden state."""
+        flags, bias = self.from_input.weight[:, self.feature_size :], self.from_input.bias
+        return torch.cat([flags, bias.unsqueeze(1), self.from_hidden.weight], 1)
 
     def forward(
         self,
@@ -92,20 +99,20 @@ class LSTMCore(nn.Module):
             The states after each row, [T, B, core_size] each.
         """
         keep = (~is_first).to(features.dtype).unsqueeze(-1)
-        weight = self.from_hidden.weight
+        weight = self.recurrent(self._recurrent)
         transposed = self.transposed(lambda: transposed_copy(weight))
         known = trace is not None and trace.full
         if trace is not None and known:
             assert trace.gates.shape[:2] == is_first.shape, "the trace is of other rows"
-        shares = joined_linear(
+        shares = product(
             features,
-            flags,
-            self.from_input.weight,
-            self.from_input.bias,
+            self.from_input.weight[:, : self.feature_size],
             unread=known,
             out=None if trace is None or known else trace.coming(len(features)),
         )
+        # What the bias is multiplied with.
+        flags = torch.cat([flags, torch.ones_like(keep)], -1)
         hiddens, cells = lstm_scan(
-            shares, keep, state.hidden, state.cell, weight, transposed, trace
+            shares, flags, keep, state.hidden, state.cell, weight, transposed, trace
         )
         return CoreState(hiddens, cells)

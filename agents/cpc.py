@@ -21,17 +21,15 @@ TOGETHER = 16
 """Environments whose views are told apart from each other. All of a large batch would cost its
 square, in time and in memory, and say little more: what is hard lies in one's own room."""
 
-SAME_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Whole numbers of so many bytes."""
-
 
 class Candidates(NamedTuple):
     """The M = (T + 1) · B views of an unroll of B environments, row by row."""
 
     keys: Tensor
-    """[M, feature_size]: their embeddings."""
+    """[M, feature_size]: what is made of their embeddings (`CPCHead.key`)."""
     look: Tensor
-    """[M] int32 in [0, M): equal for views that are equal in every part of the raw observation."""
+    """[M] integers in [0, M), of as few bytes as will do: equal for views that are equal in every
+    part of the raw observation."""
     absent: Tensor | None
     """[M] bool: no view at all, but filler; never a candidate. None if none is."""
     batch: int
@@ -78,17 +76,17 @@ class CPCHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
         self.scale = 1.0 / math.sqrt(config.feature_size)
 
-    def scores(self, states: Tensor, true: Tensor, views: Candidates) -> Scores:
+    def scores(self, queries: Tensor, true: Tensor, views: Candidates) -> Scores:
         """Of N predictions.
 
         Args:
-            states: [N, core_size]: each predicts a future.
+            queries: [N, feature_size]: what is made of the states that predict (`query`).
             true: [N] int64 in [0, M): the candidate that is it.
             views: the candidates.
         """
-        query, key = self.query(states) * self.scale, self.key(views.keys)
-        own = (query * key[true]).sum(-1) + self.bias
-        false = torch.addmm(self.bias, query, key.t())
+        queries = queries * self.scale
+        own = (queries * views.keys[true]).sum(-1) + self.bias
+        false = torch.addmm(self.bias, queries, views.keys.t())
         # The same product, and rounded alike, so that among equals none ranks first.
         own.detach().copy_(false.detach().gather(1, true.unsqueeze(1)).squeeze(1))
         # Unseen by autograd: what scores -∞ has a gradient of 0 as it is.
@@ -96,16 +94,15 @@ class CPCHead(nn.Module):
         return Scores(own, false)
 
 
-def candidates(
-    features: Tensor, observation: Observation, absent: Tensor | None = None
-) -> Candidates:
-    """All views of an unroll: features [T + 1, B, F], leaves [T + 1, B, *shape], and which of them
-    are filler, [T + 1, B] (None: none)."""
-    T1, B = features.shape[:2]
-    numbers = torch.cat([_whole(leaf, T1 * B) for leaf in observation.values()], 1)
-    look = torch.unique(_fingerprint(numbers), return_inverse=True)[1]
+def candidates(keys: Tensor, observation: Observation, absent: Tensor | None = None) -> Candidates:
+    """All views of an unroll: keys [T + 1, B, F], leaves [T + 1, B, *shape], and which of them are
+    filler, [T + 1, B] (None: none)."""
+    T1, B = keys.shape[:2]
+    words = torch.cat([_words(leaf.reshape(T1 * B, -1)) for leaf in observation.values()], 1)
+    look = torch.unique(_fingerprint(words), return_inverse=True)[1]
+    look = look.to(torch.int16 if len(look) <= 2**15 else torch.int32)
     filler = None if absent is None else absent.flatten()
-    return Candidates(features.flatten(0, 1), look.int(), filler, B)
+    return Candidates(keys.flatten(0, 1), look, filler, B)
 
 
 def group_sizes(batch: int) -> list[int]:
@@ -114,20 +111,26 @@ def group_sizes(batch: int) -> list[int]:
     return [batch // number + (one < batch % number) for one in range(number)]
 
 
-def _whole(leaf: Tensor, rows: int) -> Tensor:
-    """A leaf as whole numbers, [rows, numbers] int64, that are equal where its numbers are."""
-    flat = leaf.reshape(rows, -1)
-    if flat.is_floating_point():
-        flat = (flat + 0.0).view(SAME_SIZE[flat.element_size()])  # -0.0 + 0.0 is 0.0
-    return flat.long()
+def _words(numbers: Tensor) -> Tensor:
+    """[M, N] of any type as words of eight bytes, [M, words] int64, equal where the numbers are."""
+    if numbers.is_floating_point():
+        numbers = numbers + 0.0  # -0.0 + 0.0 is 0.0
+    bytes_ = numbers.contiguous().view(torch.uint8)
+    return F.pad(bytes_, (0, -bytes_.shape[1] % 8)).view(torch.int64)
 
 
-def _fingerprint(numbers: Tensor) -> Tensor:
-    """[M, D] int64 → [M] int64: a sum with random weights, modulo 2⁶⁴. Two rows that differ have
-    the same with a chance of about 10⁻¹²; a sort of whole rows takes many times as long."""
-    generator = torch.Generator().manual_seed(numbers.shape[1])
-    drawn = torch.randint(-(2**63), 2**63 - 1, (numbers.shape[1],), generator=generator)
-    return (numbers * drawn.to(numbers.device)).sum(1)
+def _fingerprint(words: Tensor) -> Tensor:
+    """[M, D] int64 → [M] int64: a sum over words, each mixed by a product with a number of its own.
+    Two rows that differ have the same with a chance of about 10⁻¹²; a sort of whole rows takes many
+    times as long."""
+    generator = torch.Generator().manual_seed(words.shape[1])
+    drawn = torch.randint(-(2**63), 2**63 - 1, (2, words.shape[1]), generator=generator)
+    first, second = (drawn | 1).to(words.device)  # Odd: modulo 2⁶⁴ nothing is lost.
+    mixed = words * first
+    # A product carries a difference upwards only: what differs in high bits has to come down, or it
+    # would be lost in a sum. (A shift of a negative number brings ones down.)
+    mixed = mixed ^ ((mixed >> 32) & 0xFFFFFFFF)
+    return (mixed * second).sum(1)
 
 
 def binary_contrast(scores: Scores, true: Tensor, views: Candidates) -> Tensor:

@@ -56,56 +56,35 @@ class Constant:
         return self._copies[device]
 
 
-class _JoinedLinear(torch.autograd.Function):
-    """See `joined_linear`."""
+class _Product(torch.autograd.Function):
+    """See `product`."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        features: Tensor,
-        flags: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        unread: bool,
-        out: Tensor | None,
-    ) -> Tensor:
-        ctx.save_for_backward(features, flags, weight)
+    def forward(ctx: Any, features: Tensor, weight: Tensor, unread: bool) -> Tensor:
+        ctx.save_for_backward(features, weight)
         shape = (*features.shape[:-1], len(weight))
         if unread:
             return features.new_full((), math.nan).expand(shape)
-        out = features.new_empty(shape) if out is None else out
-        inputs = torch.cat([features, flags], -1).flatten(0, -2)
-        torch.addmm(bias, inputs, weight.t(), out=out.view(-1, len(weight)))
-        return out
+        return _multiplied(features, weight, features.new_empty(shape))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        features, flags, weight = ctx.saved_tensors
-        ones = flags.new_ones(*flags.shape[:-1], 1)  # What the bias is multiplied with.
-        inputs = torch.cat([features, flags, ones], -1).flatten(0, -2)
+        features, weight = ctx.saved_tensors
         # This way round a product of many rows is an eighth faster.
-        of_weight, of_bias = (inputs.t() @ grad.flatten(0, -2)).split([weight.shape[1], 1])
-        of_features = grad @ weight[:, : features.shape[-1]] if ctx.needs_input_grad[0] else None
-        return of_features, None, of_weight.t(), of_bias.squeeze(0).clone(), None, None
+        of_weight = (features.flatten(0, -2).t() @ grad.flatten(0, -2)).t()
+        of_features = grad @ weight if ctx.needs_input_grad[0] else None
+        return of_features, of_weight, None
 
 
-def joined_linear(
-    features: Tensor,
-    flags: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    *,
-    unread: bool = False,
-    out: Tensor | None = None,
+def product(
+    features: Tensor, weight: Tensor, *, unread: bool = False, out: Tensor | None = None
 ) -> Tensor:
-    """A linear layer over features and flags side by side.
+    """A linear layer without a bias.
 
     Args:
         features: [..., F].
-        flags: [..., G]: given, not learned; no gradient flows back to them.
-        weight: [O, F + G].
-        bias: [O].
+        weight: [O, F].
         unread: what comes of the outputs is known already: they are not computed (NaN, whoever
             reads them), but gradients flow back through them as ever.
         out: [..., O]: where the outputs go; without gradients only.
@@ -113,12 +92,16 @@ def joined_linear(
     Returns:
         [..., O].
     """
-    assert not flags.requires_grad
-    assert out is None or not torch.is_grad_enabled(), "with gradients outputs go nowhere else"
-    outputs: Tensor = _JoinedLinear.apply(  # type: ignore[no-untyped-call]
-        features, flags, weight, bias, unread, out
-    )
+    if out is not None:
+        assert not torch.is_grad_enabled(), "with gradients outputs go nowhere else"
+        return _multiplied(features, weight, out)
+    outputs: Tensor = _Product.apply(features, weight, unread)  # type: ignore[no-untyped-call]
     return outputs
+
+
+def _multiplied(features: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    torch.mm(features.flatten(0, -2), weight.t(), out=out.view(-1, len(weight)))
+    return out
 
 
 class Derived(nn.Module):

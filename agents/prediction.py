@@ -188,21 +188,21 @@ class Prediction(nn.Module):
         loss = binary_contrast if self.config.contrast == "binary" else infonce
         sizes = group_sizes(features.shape[1])
         leaves = [leaf.split(sizes, 1) for leaf in observation.values()]
+        queries = self.head.query(states).unflatten(0, (len(rows), features.shape[1]))
         # Split in one piece: the gradient of each part by itself would be as large as of all.
-        states = states.unflatten(0, (len(rows), features.shape[1]))
         groups = zip(
-            states.split(sizes, 1),
-            features.split(sizes, 1),
+            queries.split(sizes, 1),
+            self.head.key(features).split(sizes, 1),
             [None] * len(sizes) if absent is None else absent.split(sizes, 1),
             *leaves,
             strict=True,
         )
         nats, first = [], []
-        for size, (state, view, filler, *seen) in zip(sizes, groups, strict=True):
-            views = candidates(view, dict(zip(observation, seen, strict=True)), filler)
+        for size, (query, key, filler, *seen) in zip(sizes, groups, strict=True):
+            views = candidates(key, dict(zip(observation, seen, strict=True)), filler)
             members = torch.arange(size, device=rows.device).unsqueeze(0)
             true = (rows.unsqueeze(1) * size + self._truth(members)).flatten()
-            scores = self.head.scores(state.flatten(0, 1), true, views)
+            scores = self.head.scores(query.flatten(0, 1), true, views)
             nats.append(loss(scores, true, views).view(len(rows), size))
             first.append(ranked_first(scores).view(len(rows), size))
         return torch.cat(nats, 1).flatten(), {"ranked_first": torch.cat(first, 1).flatten()}

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from groundling.agents.scan import lstm_scan
+
 DecoderName = Literal["linear", "mlp", "lstm"]
 
 
@@ -35,16 +37,20 @@ class LSTMDecoder(nn.Module):
 
     def forward(self, belief: Tensor, tokens: Tensor, about: Tensor, asked: Tensor) -> Tensor:
         """See `Probe.forward`."""
-        start = (
-            self.hidden_from_belief(belief)[about].unsqueeze(0),
-            self.cell_from_belief(belief)[about].unsqueeze(0),
-        )
+        hidden = self.hidden_from_belief(belief)[about]
+        cell = self.cell_from_belief(belief)[about]
         lengths = (tokens != 0).sum(-1)
         longest = int(lengths.max()) if len(lengths) else 0
-        words = self.words(tokens[:, : max(longest, 1)])
-        read, _ = self.reader(words[asked], start)
+        shares = F.embedding(tokens[asked, :longest].t(), self._shares())
+        nothing = shares[..., :0].detach()  # Beside its words.
+        read, _ = lstm_scan(shares, nothing, None, hidden, cell, self.reader.weight_hh_l0)
         last = (lengths - 1)[asked]
-        return cast(Tensor, self.answer(read[torch.arange(len(last)), last]))
+        return cast(Tensor, self.answer(read[last, torch.arange(len(last), device=last.device)]))
+
+    def _shares(self) -> Tensor:
+        """[num_words, 4 · size]: what each word has to say to the gates."""
+        bias = self.reader.bias_ih_l0 + self.reader.bias_hh_l0
+        return F.linear(self.words.weight, self.reader.weight_ih_l0, bias)
 
 
 class GatedDecoder(nn.Module):

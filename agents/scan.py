@@ -24,29 +24,32 @@ class Trace:
     """What an LSTM computes of T rows of B environments: all that its backward pass reads.
 
     It fills up as rows are walked. Whoever reads the same rows again with the same weights may hand
-    over the full trace instead of computing them again.
+    over the full trace instead of computing them again, once: the backward pass writes into it.
 
     Args:
         gates: [T, B, 4 · H], to be filled.
+        flags: G, how many numbers of the input are fed beside the hidden state.
 
     Attributes:
         gates: between 0 and 1, the candidates between -1 and 1; of rows not walked yet, whatever
             is there.
-        hiddens: [T + 1, B, H]: the hidden state before row 0, and after each row.
-        cells: [T + 1, B, H]: likewise.
+        inputs: [T, B, G + H]: flags, and the hidden state before each row, zero where it is zeroed.
+        hiddens: [T, B, H]: the hidden state after each row.
+        cells: [T + 1, B, H]: the cell before row 0, and after each row.
         walked: how many rows it holds.
     """
 
-    def __init__(self, gates: Tensor) -> None:
+    def __init__(self, gates: Tensor, flags: int) -> None:
         T, B, width = gates.shape
         self.gates = gates
+        self.inputs = gates.new_empty(T, B, flags + width // GATES)
         # Each by itself: whoever keeps a state of the one does not keep the other.
-        self.hiddens = gates.new_empty(T + 1, B, width // GATES)
-        self.cells = torch.empty_like(self.hiddens)
+        self.hiddens = gates.new_empty(T, B, width // GATES)
+        self.cells = gates.new_empty(T + 1, B, width // GATES)
         self.walked = 0
 
     def coming(self, rows: int) -> Tensor:
-        """[rows, B, 4 · H]: where the input's share of the next rows' gates goes."""
+        """[rows, B, 4 · H]: where the features' share of the next rows' gates goes."""
         assert self.walked + rows <= len(self.gates), "a trace is as long as what is walked"
         return self.gates[self.walked : self.walked + rows]
 
@@ -56,26 +59,37 @@ class Trace:
         return self.walked == len(self.gates)
 
     def walk(
-        self, rows: int, keep: Tensor | None, hidden: Tensor, cell: Tensor, transposed: Tensor
+        self,
+        shared: bool,
+        flags: Tensor,
+        keep: Tensor | None,
+        hidden: Tensor,
+        cell: Tensor,
+        transposed: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Computes the next rows, in whose gates the input's share stands already; for the other
-        arguments and the result see `lstm_scan`."""
+        """Computes the next rows, in whose gates the features' share stands already if it is
+        `shared`; for the other arguments and the result see `lstm_scan`."""
         if self.walked == 0:
-            self.hiddens[0], self.cells[0] = hidden, cell
-        first, H = self.walked, hidden.shape[-1]
-        for t in range(rows):
+            self.cells[0] = cell
+        first = self.walked
+        for t in range(len(flags)):
             if keep is not None:
                 hidden, cell = hidden * keep[t], cell * keep[t]
-            gates = self.gates[self.walked].addmm_(hidden, transposed)
-            gates[:, : CANDIDATE * H].sigmoid_()
-            gates[:, CANDIDATE * H : READ * H].tanh_()
-            gates[:, READ * H :].sigmoid_()
+            inputs = torch.cat([flags[t], hidden], -1, out=self.inputs[self.walked])
+            gates = self.gates[self.walked]
+            if shared:
+                gates.addmm_(inputs, transposed)
+            else:
+                torch.mm(inputs, transposed, out=gates)
             write, forget, candidate, read = gates.chunk(GATES, dim=-1)
-            self.walked += 1
-            cell = torch.mul(cell, forget, out=self.cells[self.walked]).addcmul_(write, candidate)
+            gates[:, : CANDIDATE * hidden.shape[-1]].sigmoid_()
+            candidate.tanh_()
+            read.sigmoid_()
+            cell = torch.mul(cell, forget, out=self.cells[self.walked + 1])
+            cell.addcmul_(write, candidate)
             hidden = torch.mul(read, torch.tanh(cell), out=self.hiddens[self.walked])
-        after = slice(first + 1, self.walked + 1)
-        return self.hiddens[after], self.cells[after]
+            self.walked += 1
+        return self.hiddens[first : self.walked], self.cells[first + 1 : self.walked + 1]
 
 
 class LSTMScan(torch.autograd.Function):
@@ -84,7 +98,8 @@ class LSTMScan(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: D102  (torch calls it)
         ctx: Any,
-        inputs: Tensor,
+        shares: Tensor | None,
+        flags: Tensor,
         keep: Tensor | None,
         hidden: Tensor,
         cell: Tensor,
@@ -92,80 +107,93 @@ class LSTMScan(torch.autograd.Function):
         transposed: Tensor,
         trace: Trace | None,
     ) -> tuple[Tensor, Tensor]:
+        ctx.spends = trace is not None
         if trace is None:
             # Not marked as overwritten, which views may not be: nobody reads them after this, and
             # whoever kept them for a backward pass of his own is told so by their version.
-            trace = Trace(inputs)
-            trace.walk(len(inputs), keep, hidden, cell, transposed)
+            trace = _walked(shares, flags, keep, hidden, cell, transposed)
         assert trace.full, "with gradients a trace holds all rows, or there is none"
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(trace.gates, trace.hiddens, trace.cells, keep, weight)
-        return trace.hiddens[1:], trace.cells[1:]
+        ctx.save_for_backward(trace.gates, trace.inputs, trace.cells, keep, weight)
+        # Views: what is returned itself becomes part of the graph.
+        return trace.hiddens[:], trace.cells[1:]
 
     @staticmethod
     @once_differentiable
     def backward(  # noqa: D102  (torch calls it)
         ctx: Any, grad_hiddens: Tensor | None, grad_cells: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        gates, hiddens, cells, keep, weight = ctx.saved_tensors
-        T, (B, H) = len(gates), hiddens.shape[1:]
+        gates, inputs, cells, keep, weight = ctx.saved_tensors
+        T, (B, H) = len(gates), cells.shape[1:]
         rows = min(T, BLOCK // (B * H) + 1) if B else 1
-        through_read, squashed = gates.new_empty(2, rows, B, H)
-        grad_gates = torch.empty_like(gates)
+        slopes = _Slopes(gates.new_empty(4, rows, B, H))
+        # A trace is spent: so there is less memory to be waited for.
+        grad_gates = gates if ctx.spends else torch.empty_like(gates)
         grad_hidden, grad_cell = gates.new_zeros(2, B, H)
+        from_hidden = weight[:, -H:]
         for t in reversed(range(T)):
             if t == T - 1 or t % rows == rows - 1:
                 some = slice(t - t % rows, t + 1)
-                torch.tanh(cells[1:][some], out=squashed[: len(gates[some])])
-                kept = _kept(cells[some], keep, some)
-                _slopes(gates[some], kept, squashed, grad_gates[some], through_read)
+                kept = cells[some] if keep is None else cells[some] * keep[some]
+                slopes.make(gates[some], kept, cells[1:][some], grad_gates[some])
             if grad_hiddens is not None:
                 grad_hidden += grad_hiddens[t]
             if grad_cells is not None:
                 grad_cell += grad_cells[t]
-            grad_cell.addcmul_(grad_hidden, through_read[t % rows])
+            grad_cell.addcmul_(grad_hidden, slopes.read[t % rows])
             row = grad_gates[t].unflatten(-1, (GATES, H))
             row[:, :READ].mul_(grad_cell.unsqueeze(1))
             row[:, READ].mul_(grad_hidden)
-            torch.mm(grad_gates[t], weight, out=grad_hidden)
-            grad_cell.mul_(gates[t, :, FORGET * H : CANDIDATE * H])
+            torch.mm(grad_gates[t], from_hidden, out=grad_hidden)
+            grad_cell.mul_(slopes.forget[t % rows])
             if keep is not None:
                 grad_hidden.mul_(keep[t])
                 grad_cell.mul_(keep[t])
-        kept = _kept(hiddens[:-1], keep, slice(None)).flatten(0, 1)
         # This way round a product of many rows is faster.
-        grad_weight = (kept.t() @ grad_gates.flatten(0, 1)).t()
-        return grad_gates, None, grad_hidden, grad_cell, grad_weight, None, None
+        grad_weight = (inputs.flatten(0, 1).t() @ grad_gates.flatten(0, 1)).t()
+        shares = grad_gates if ctx.needs_input_grad[0] else None
+        return shares, None, None, grad_hidden, grad_cell, grad_weight, None, None
 
 
-def _kept(states: Tensor, keep: Tensor | None, some: slice) -> Tensor:
-    """What is left of states before these rows."""
-    return states if keep is None else states * keep[some]
-
-
-def _slopes(
-    gates: Tensor, kept: Tensor, squashed: Tensor, through: Tensor, through_read: Tensor
-) -> None:
-    """Slopes that the backward pass multiplies by, of some rows.
+class _Slopes:
+    """Slopes that the backward pass multiplies by, of some rows at a time.
 
     Args:
-        gates: [rows, B, 4 · H].
-        kept: [rows, B, H]: cells before these rows, what was zeroed zero.
-        squashed: [at least rows, B, H]: tanh of the cells after them.
-        through: [rows, B, 4 · H]; written: of the cell with respect to the inputs of the first
-            three gates, and of the hidden state with respect to the input of the read gate.
-        through_read: like `squashed`; written: of the hidden state with respect to the cell.
+        spare: [4, rows, B, H]: where to keep them.
+
+    Attributes:
+        read: [rows, B, H]: of the hidden state with respect to the cell.
+        forget: [rows, B, H]: of the cell with respect to the one before.
     """
-    write, forget, candidate, read = gates.chunk(GATES, dim=-1)
-    of_write, of_forget, of_candidate, of_read = through.chunk(GATES, dim=-1)
-    squashed, through_read = squashed[: len(gates)], through_read[: len(gates)]
-    sigmoid = torch.ops.aten.sigmoid_backward.grad_input
-    tanh = torch.ops.aten.tanh_backward.grad_input
-    sigmoid(candidate, write, grad_input=of_write)
-    sigmoid(kept, forget, grad_input=of_forget)
-    tanh(write, candidate, grad_input=of_candidate)
-    sigmoid(squashed, read, grad_input=of_read)
-    tanh(read, squashed, grad_input=through_read)
+
+    def __init__(self, spare: Tensor) -> None:
+        self.read, self.forget, self._squashed, self._candidate = spare
+
+    def make(self, gates: Tensor, kept: Tensor, cells: Tensor, through: Tensor) -> None:
+        """Makes those of these rows.
+
+        Args:
+            gates: [at most rows, B, 4 · H].
+            kept: [as many, B, H]: cells before these rows, what was zeroed zero.
+            cells: [as many, B, H]: after them.
+            through: [as many, B, 4 · H], perhaps the gates themselves; written: of the cell with
+                respect to the inputs of the first three gates, and of the hidden state with
+                respect to the input of the read gate.
+        """
+        write, forget, candidate, read = gates.chunk(GATES, dim=-1)
+        of_write, of_forget, of_candidate, of_read = through.chunk(GATES, dim=-1)
+        spare = (self.read, self.forget, self._squashed, self._candidate)
+        through_read, forgets, squashed, spare_candidate = (part[: len(gates)] for part in spare)
+        sigmoid = torch.ops.aten.sigmoid_backward.grad_input
+        tanh = torch.ops.aten.tanh_backward.grad_input
+        torch.tanh(cells, out=squashed)
+        tanh(read, squashed, grad_input=through_read)
+        sigmoid(squashed, read, grad_input=of_read)
+        forgets.copy_(forget)
+        sigmoid(kept, forget, grad_input=of_forget)
+        tanh(write, candidate, grad_input=spare_candidate)
+        sigmoid(candidate, write, grad_input=of_write)
+        of_candidate.copy_(spare_candidate)
 
 
 def transposed_copy(weight: Tensor) -> Tensor:
@@ -173,8 +201,19 @@ def transposed_copy(weight: Tensor) -> Tensor:
     return weight.detach().t().contiguous()
 
 
+def _walked(shares: Tensor | None, flags: Tensor, *rest: Any) -> Trace:
+    """The trace of rows that are walked at once; arguments as of `Trace.walk`, but for the
+    features' share itself instead of whether there is one."""
+    T, B, G = flags.shape
+    width = rest[-1].shape[-1]
+    trace = Trace(flags.new_empty(T, B, width) if shares is None else shares, G)
+    trace.walk(shares is not None, flags, *rest)
+    return trace
+
+
 def lstm_scan(
-    inputs: Tensor,
+    shares: Tensor | None,
+    flags: Tensor,
     keep: Tensor | None,
     hidden: Tensor,
     cell: Tensor,
@@ -185,30 +224,35 @@ def lstm_scan(
     """Hochreiter & Schmidhuber's recurrence with forget gates (Gers et al. 2000), row by row.
 
     Args:
-        inputs: [T, B, 4 · H]: the input's share of the gates, bias included, in the order write,
-            forget, candidate, read. Overwritten.
+        shares: [T, B, 4 · H]: what features have to say to the gates, in the order write, forget,
+            candidate, read; None: nothing. Overwritten.
+        flags: [T, B, G]: the rest of the input: few numbers, that are fed beside the hidden state
+            and to which no gradient flows; a bias is one that is always 1.
         keep: [T, B, 1]: 0 where the state is zeroed before row t is read, else 1; None: it never
             is.
         hidden: [B, H]: before row 0.
         cell: [B, H]: before row 0.
-        weight: [4 · H, H]: from the hidden state to the gates.
+        weight: [4 · H, G + H]: from flags and hidden state to the gates.
         transposed: `transposed_copy` of it, if there is one already.
-        trace: of these very rows, if they were walked before: then `inputs` is not read, but its
+        trace: of these very rows, if they were walked before: then `shares` are not read, but their
             gradient is what it would have been. Or, without gradients, one that they are added to:
-            `inputs` is then what it has `coming`.
+            `shares` are then what it has `coming`.
 
     Returns:
         Hidden states and cells after each row, [T, B, H] each; not to be written to, as the
         backward pass reads them.
     """
+    assert not flags.requires_grad
     transposed = transposed_copy(weight) if transposed is None else transposed
-    if not torch.is_grad_enabled():
-        trace = Trace(inputs) if trace is None else trace
-        if trace.full:
-            return trace.hiddens[1:], trace.cells[1:]
-        assert inputs.data_ptr() == trace.coming(len(inputs)).data_ptr(), "these rows are next"
-        return trace.walk(len(inputs), keep, hidden, cell, transposed)
-    hiddens, cells = LSTMScan.apply(  # type: ignore[no-untyped-call]
-        inputs, keep, hidden, cell, weight, transposed, trace
-    )
-    return hiddens, cells
+    if torch.is_grad_enabled():
+        hiddens, cells = LSTMScan.apply(  # type: ignore[no-untyped-call]
+            shares, flags, keep, hidden, cell, weight, transposed, trace
+        )
+        return hiddens, cells
+    if trace is None:
+        trace = _walked(shares, flags, keep, hidden, cell, transposed)
+    if trace.full:
+        return trace.hiddens, trace.cells[1:]
+    coming = trace.coming(len(flags)).data_ptr()
+    assert shares is None or shares.data_ptr() == coming, "these rows are next"
+    return trace.walk(shares is not None, flags, keep, hidden, cell, transposed)

@@ -45,7 +45,7 @@ class Simulator(nn.Module):
         super().__init__()
         self.sees_actions = sees_actions
         self.actions = actions
-        # A table of each action's share of the gates: what a product with one-hot vectors would be.
+        # A table of each action's share of the gates.
         self.from_action: nn.Embedding | nn.Linear = (
             nn.Embedding(actions.width, 4 * core_size)
             if isinstance(actions, DiscreteActions)
@@ -77,12 +77,24 @@ class Simulator(nn.Module):
             s¹ … s^K, [K, N, core_size].
         """
         fed = actions if self.sees_actions else torch.zeros_like(actions)
+        flags = [self.actions.encode(fed).to(belief.hidden.dtype)]
         if isinstance(self.from_action, nn.Linear):
-            fed = self.actions.encode(fed).to(belief.hidden.dtype)
-        inputs = self.from_action(fed)
+            weights = [self.from_action.weight, self.from_action.bias.unsqueeze(1)]
+            flags.append(flags[0].new_ones(*flags[0].shape[:-1], 1))
+        else:
+            weights = [self.from_action.weight.t()]
         if self.from_location is not None:
-            inputs = inputs + self.from_location(locations)
-        states, _ = lstm_scan(inputs, None, belief.hidden, belief.cell, self.from_hidden.weight)
+            assert locations is not None
+            weights.append(self.from_location.weight)
+            flags.append(locations)
+        states, _ = lstm_scan(
+            None,
+            torch.cat(flags, -1),
+            None,
+            belief.hidden,
+            belief.cell,
+            torch.cat([*weights, self.from_hidden.weight], 1),
+        )
         return states
 
     def overshoot(

@@ -110,14 +110,15 @@ class Doorkeeper:
 
 
 def _outside(batch: np.ndarray[Any, Any], low: Any, high: Any) -> str | None:
-    """What is wrong with the numbers of a leaf, [B, *shape], between bounds that broadcast to it;
-    or None."""
+    """What is wrong with the numbers of a leaf, [B, *shape], between bounds (see `_bounds`); or
+    None."""
     # The least and the most of the batch first: of a large view that is one quick pass.
-    least, most = batch.min(axis=0), batch.max(axis=0)
-    if (least >= low).all() and (most <= high).all():
+    fits = low is None or (batch.min(axis=0) >= low).all()
+    if fits and (batch.max(axis=0) <= high).all():
         return None
-    if np.issubdtype(batch.dtype, np.floating) and np.isnan(least).any():
+    if np.issubdtype(batch.dtype, np.floating) and np.isnan(batch).any():
         return "is NaN"
+    low = 0 if low is None else low
     outside = (batch < low) | (batch > high)
     value, least, most = (
         np.broadcast_to(one, batch.shape)[outside][0] for one in (batch, low, high)
@@ -126,8 +127,11 @@ def _outside(batch: np.ndarray[Any, Any], low: Any, high: Any) -> str | None:
 
 
 def _bounds(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
+    """The least and the most of a leaf's numbers, that broadcast to it. The least is None if it is
+    0 and they have no sign: there is nothing to look for then."""
     if isinstance(space, gymnasium.spaces.Box):
-        return space.low, space.high
+        unsigned = space.dtype.kind == "u" and not space.low.any()
+        return None if unsigned else space.low, space.high
     if isinstance(space, gymnasium.spaces.Discrete):
         return space.start, space.start + space.n - 1
     if isinstance(space, gymnasium.spaces.MultiDiscrete):

@@ -72,8 +72,11 @@ class Monitor:
             core: the agent's states, [T + 1, B, core_size] each.
             questions: asked at rows of these states.
         """
-        asked_of = CoreState(*(part[questions.row, questions.environment] for part in core))
-        logits = self.probe(asked_of.belief, questions.tokens)
+        # Many are asked about one moment, which the probe reads once.
+        moment = questions.row * core.hidden.shape[1] + questions.environment
+        moments, about = moment.unique(return_inverse=True)
+        asked_of = CoreState(*(part.flatten(0, 1)[moments] for part in core))
+        logits = self.probe(asked_of.belief, questions.tokens, about)
         asked = len(questions.answer)  # 0 in a world of which nothing can be asked
         loss = answer_loss(logits, questions.answer).sum() / max(asked, 1)
         measured = {"probe/loss": Measured(float(loss.detach()))} if asked else {}

@@ -183,6 +183,6 @@ def observe(observation: Any, device: torch.device) -> dict[str, Tensor]:
     """An environment's observation as tensors, leaf by leaf: {name: [B, *leaf shape]}."""
     return {
         # A copy: an environment may write its next observation into the same array.
-        name: torch.tensor(leaf, device=device)
+        name: torch.from_numpy(leaf.copy()).to(device)
         for name, leaf in leaf_arrays(observation).items()
     }

@@ -200,6 +200,20 @@ def test_zero_looks_like_minus_zero_and_nothing_else_does(dtype):
     assert len(look.unique()) == 3
 
 
+@pytest.mark.parametrize(("dtype", "numbers"), [(torch.uint8, 152), (torch.int64, 19)])
+def test_views_that_differ_in_two_places_do_not_look_alike_wherever_that_is(dtype, numbers):
+    generator = seeded()
+    views = torch.zeros(20_000, numbers, dtype=dtype)
+    high = 1 if dtype is torch.uint8 else 2**56  # In a word of eight bytes, the last of them.
+    last = torch.arange(7, 152, 8) if dtype is torch.uint8 else torch.arange(numbers)
+    for _ in range(2):
+        where = last[torch.randint(len(last), (len(views),), generator=generator)]
+        drawn = torch.randint(1, 100, (len(views), 1), generator=generator) * high
+        views.scatter_(1, where.unsqueeze(1), drawn.to(dtype))
+    look = candidates(torch.zeros(len(views), 1, F), {"view": views.unsqueeze(1)}).look
+    assert len(look.unique()) == len(views.unique(dim=0)) > 10_000
+
+
 def test_candidates_stand_row_by_row_with_their_environment_and_embedding():
     features = torch.randn(T1, B, F, generator=seeded(0))
     views = candidates(features, random_observation())
@@ -216,13 +230,14 @@ def test_a_score_is_a_product_of_maps_of_state_and_embedding():
         head = CPCHead(config)
     with torch.no_grad():
         head.bias.fill_(0.7)
-    views = views_that_repeat(looks=6)._replace(keys=torch.randn(M, F, generator=seeded(1)))
+    features = torch.randn(M, F, generator=seeded(1))
+    views = views_that_repeat(looks=6)._replace(keys=head.key(features))
     states, true = torch.randn(3, 6, generator=seeded()), torch.tensor([4, 0, 11])
-    scores = head.scores(states, true, views)
+    scores = head.scores(head.query(states), true, views)
     for n, i in enumerate(true.tolist()):
         own, elsewhere = false_ones(views, i)
         for m in range(M):
-            product = (head.query(states[n]) * head.key(views.keys[m])).sum() / math.sqrt(F) + 0.7
+            product = (head.query(states[n]) * head.key(features[m])).sum() / math.sqrt(F) + 0.7
             false = product if m in own + elsewhere else torch.tensor(-math.inf)
             assert_close(scores.false[n, m], false)
             if m == i:
@@ -233,9 +248,9 @@ def test_where_all_embeddings_are_the_same_none_ranks_first():
     head = CPCHead(AgentConfig(core_size=64, feature_size=64, sensor_size=64))
     generator = seeded()
     look = torch.arange(168, dtype=torch.int32)
-    keys = torch.randn(64, generator=generator).expand(168, -1)
-    states, true = torch.randn(48, 64, generator=generator), torch.arange(48)
-    scores = head.scores(states, true, Candidates(keys, look, None, 8))
+    keys = head.key(torch.randn(64, generator=generator).expand(168, -1))
+    queries, true = head.query(torch.randn(48, 64, generator=generator)), torch.arange(48)
+    scores = head.scores(queries, true, Candidates(keys, look, None, 8))
     assert not ranked_first(scores).any()
 
 
@@ -244,15 +259,15 @@ def test_what_is_no_false_future_has_no_gradient_and_makes_none_nan(loss):
     head = CPCHead(AgentConfig(core_size=6, feature_size=F, sensor_size=7))
     states, true = torch.randn(3, 6, generator=seeded()), torch.tensor([4, 0, 11])
     views = views_that_repeat(looks=3)._replace(absent=torch.arange(M) % 4 == 1)
-    keys = torch.randn(M, F, generator=seeded(1), requires_grad=True)
-    views = views._replace(keys=keys)
-    found = loss(head.scores(states, true, views), true, views)
-    every = head.query(states) @ head.key(keys).t() * head.scale + head.bias
+    features = torch.randn(M, F, generator=seeded(1), requires_grad=True)
+    views = views._replace(keys=head.key(features))
+    found = loss(head.scores(head.query(states), true, views), true, views)
+    every = head.query(states) @ views.keys.t() * head.scale + head.bias
     expected = loss(told_apart(every, true, views), true, views)
     assert_close(found, expected)
-    parts = [keys, *head.parameters()]
+    parts = [features, *head.parameters()]
     for one, other in zip(
-        torch.autograd.grad(found.sum(), parts),
+        torch.autograd.grad(found.sum(), parts, retain_graph=True),
         torch.autograd.grad(expected.sum(), parts),
         strict=True,
     ):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from groundling.agents.layers import Constant, Derived, joined_linear, linear, rectified, unchanging
+from groundling.agents.layers import Constant, Derived, linear, product, rectified, unchanging
 
 
 def size(signal):
@@ -27,25 +27,26 @@ def test_a_linear_layer_stretches_by_its_gain_and_adds_nothing(gain):
 
 
 @pytest.mark.parametrize("unread", [False, True])
-def test_a_joined_layer_is_a_linear_layer_whether_or_not_it_is_computed(unread):
-    features, flags = torch.randn(2, 3, 5, requires_grad=True), torch.randn(2, 3, 4)
-    layer, slope = nn.Linear(9, 7), torch.randn(2, 3, 7)
-    expected = layer(torch.cat([features, flags], -1))
-    wanted = torch.autograd.grad(expected, [features, *layer.parameters()], slope)
-    outputs = joined_linear(features, flags, layer.weight, layer.bias, unread=unread)
-    found = torch.autograd.grad(outputs, [features, *layer.parameters()], slope)
+def test_a_product_is_a_linear_layer_whether_or_not_it_is_computed(unread):
+    features, slope = torch.randn(2, 3, 5, requires_grad=True), torch.randn(2, 3, 7)
+    layer = nn.Linear(5, 7, bias=False)
+    expected = layer(features)
+    wanted = torch.autograd.grad(expected, [features, layer.weight], slope)
+    outputs = product(features, layer.weight, unread=unread)
+    found = torch.autograd.grad(outputs, [features, layer.weight], slope)
     assert outputs.isnan().all() if unread else torch.allclose(outputs, expected, atol=1e-6)
     for one, other in zip(found, wanted, strict=True):
         assert_close(one, other)
 
 
-def test_a_joined_layer_writes_where_it_is_told_to():
-    features, flags, layer = torch.randn(2, 3, 5), torch.randn(2, 3, 4), nn.Linear(9, 7)
-    out = torch.zeros(2, 3, 7)
+def test_a_product_writes_where_it_is_told_to():
+    features, layer, out = torch.randn(2, 3, 5), nn.Linear(5, 7, bias=False), torch.zeros(2, 3, 7)
     with torch.no_grad():
-        told = joined_linear(features, flags, layer.weight, layer.bias, out=out)
-    assert told.data_ptr() == out.data_ptr()
-    assert_close(out, layer(torch.cat([features, flags], -1)).detach())
+        told = product(features, layer.weight, out=out)
+        assert told.data_ptr() == out.data_ptr()
+        assert_close(out, layer(features))
+    with pytest.raises(AssertionError, match="with gradients"):
+        product(features, layer.weight, out=out)
 
 
 def test_a_constant_is_sent_to_a_device_once():

@@ -128,10 +128,10 @@ def nats_slowly(world, state, t, b):
         seen = {name: leaf[t, b][None] for name, leaf in world.observation.items()}
         weights = head.cell_weights(world.observation)
         return head(state[None], seen, world.sensors, weights)[0]
-    views: Candidates = candidates(features, world.observation)
+    views: Candidates = candidates(head.key(features), world.observation)
     loss = binary_contrast if world.config.prediction.contrast == "binary" else infonce
     true = torch.tensor([t * B + b])
-    return loss(head.scores(state[None], true, views), true, views)[0]
+    return loss(head.scores(head.query(state[None]), true, views), true, views)[0]
 
 
 def imagine_slowly(world, t, k, b):
@@ -167,15 +167,16 @@ def test_the_views_of_a_large_batch_are_told_apart_group_by_group(plans, monkeyp
     monkeypatch.setattr(cpc_module, "TOGETHER", 2)
     world = World("cpc", B=5)
     output, plan = world.predict(), plans[-1]
-    features, nats = world.sensors(world.observation), []
+    head, nats = world.prediction.head, []
+    keys = head.key(world.sensors(world.observation))
     for group in ([0, 1], [2, 3], [4]):
         observation = {name: leaf[:, group] for name, leaf in world.observation.items()}
-        views = candidates(features[:, group], observation)
+        views = candidates(keys[:, group], observation)
         for k, t, b in itertools.product(plan.horizons.tolist(), plan.starts.tolist(), group):
             if not world.is_first[t + 1 : t + k + 1, b].any():
                 state = imagine_slowly(world, t, k, b)[None]
                 true = torch.tensor([(t + k) * len(group) + group.index(b)])
-                scores = world.prediction.head.scores(state, true, views)
+                scores = head.scores(head.query(state), true, views)
                 nats.append(binary_contrast(scores, true, views)[0])
     assert_close(output.future, torch.stack(nats).mean())
 
@@ -370,15 +371,16 @@ def test_a_present_that_weighs_nothing_is_not_read_off_and_the_future_is_none_th
 def test_the_share_ranked_first_counts_the_valid_futures_alone(plans):
     world = World("cpc", T=7)
     output = world.predict()
-    plan, views = plans[-1], candidates(world.sensors(world.observation), world.observation)
-    first = []
+    plan, head, first = plans[-1], world.prediction.head, []
+    views = candidates(head.key(world.sensors(world.observation)), world.observation)
+
     for k in plan.horizons.tolist():
         for t in plan.starts.tolist():
             for b in range(B):
                 if not world.is_first[t + 1 : t + k + 1, b].any():
                     state = imagine_slowly(world, t, k, b)[None]
                     true = torch.tensor([(t + k) * B + b])
-                    first.append(ranked_first(world.prediction.head.scores(state, true, views)))
+                    first.append(ranked_first(head.scores(head.query(state), true, views)))
     share = torch.cat(first).double().mean().item()
     assert output.measured["prediction/ranked_first"] == pytest.approx((share, len(first)))
 

@@ -2,26 +2,38 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
 from groundling.agents import scan
 
+FLAGS = 2
 
-def lstm_scan(inputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    """The scan, of a copy of the inputs: it overwrites them."""
-    return scan.lstm_scan(inputs * 1.0, *rest)
+
+def lstm_scan(shares: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    """The scan, of a copy of the shares: it overwrites them."""
+    return scan.lstm_scan(None if shares is None else shares * 1.0, *rest)
 
 
 def random_arguments(T: int = 5, B: int = 3, H: int = 4) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
 
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.double, generator=generator, requires_grad=True)
+    def draw(*shape: int, learned: bool = True) -> Tensor:
+        drawn = torch.randn(*shape, dtype=torch.double, generator=generator)
+        return drawn.requires_grad_(learned)
 
     keep = (torch.rand(T, B, 1, generator=generator) > 0.3).double()
-    return [draw(T, B, 4 * H), keep, draw(B, H), draw(B, H), draw(4 * H, H)]
+    flags = draw(T, B, FLAGS, learned=False)
+    return [
+        draw(T, B, 4 * H),
+        flags,
+        keep,
+        draw(B, H),
+        draw(B, H),
+        draw(4 * H, FLAGS + H),
+    ]
 
 
 def test_gradient_agrees_with_finite_differences_across_resets() -> None:
@@ -29,20 +41,30 @@ def test_gradient_agrees_with_finite_differences_across_resets() -> None:
 
 
 def test_where_nothing_is_zeroed_nothing_need_be_kept_apart() -> None:
-    inputs, keep, *rest = random_arguments()
+    shares, flags, keep, *rest = random_arguments()
     assert torch.autograd.gradcheck(
-        lambda *some: lstm_scan(some[0], None, *some[1:]), (inputs, *rest)
+        lambda *some: lstm_scan(*some[:2], None, *some[2:]), (shares, flags, *rest)
     )
-    never = lstm_scan(inputs, torch.ones_like(keep), *rest)
-    for one, other in zip(lstm_scan(inputs, None, *rest), never, strict=True):
+    never = lstm_scan(shares, flags, torch.ones_like(keep), *rest)
+    for one, other in zip(lstm_scan(shares, flags, None, *rest), never, strict=True):
         assert torch.equal(one, other)
 
 
+def test_where_there_are_no_features_there_is_nothing_to_share() -> None:
+    shares, flags, *rest = random_arguments()
+    assert torch.autograd.gradcheck(
+        lambda *some: lstm_scan(None, flags, rest[0], *some), tuple(rest[1:])
+    )
+    silent = lstm_scan(torch.zeros_like(shares), flags, *rest)
+    for one, other in zip(lstm_scan(None, flags, *rest), silent, strict=True):
+        assert_close(one, other)
+
+
 def test_row_by_row_it_is_what_the_paper_says() -> None:
-    inputs, keep, hidden, cell, weight = random_arguments()
-    hiddens, cells = lstm_scan(inputs, keep, hidden, cell, weight)
-    for t, (row, kept) in enumerate(zip(inputs, keep, strict=True)):
-        gates = row + (hidden * kept) @ weight.t()
+    shares, flags, keep, hidden, cell, weight = random_arguments()
+    hiddens, cells = lstm_scan(shares, flags, keep, hidden, cell, weight)
+    for t, (row, given, kept) in enumerate(zip(shares, flags, keep, strict=True)):
+        gates = row + given @ weight[:, :FLAGS].t() + (hidden * kept) @ weight[:, FLAGS:].t()
         write, forget, candidate, read = gates.chunk(4, -1)
         cell = cell * kept * forget.sigmoid() + write.sigmoid() * candidate.tanh()
         hidden = read.sigmoid() * cell.tanh()
@@ -60,13 +82,34 @@ def test_without_gradients_the_states_are_the_same_to_the_last_bit() -> None:
         assert torch.equal(learned, forward_only)
 
 
+def test_a_backward_pass_may_be_gone_through_twice_but_for_a_trace_that_it_spends() -> None:
+    arguments = random_arguments()
+    learned = [argument for argument in arguments if argument.requires_grad]
+
+    def gradients(hiddens: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(hiddens.sum(), learned, retain_graph=True)
+
+    hiddens, _ = lstm_scan(*arguments)
+    for once, again in zip(gradients(hiddens), gradients(hiddens), strict=True):
+        assert torch.equal(once, again)
+
+    shares, flags, keep, hidden, cell, weight = arguments
+    trace = scan.Trace(shares.detach().clone(), FLAGS)
+    trace.walk(True, flags, keep, hidden.detach(), cell.detach(), scan.transposed_copy(weight))
+    traced, _ = scan.lstm_scan(shares, flags, keep, hidden, cell, weight, None, trace)
+    for once, other in zip(gradients(traced), gradients(hiddens), strict=True):
+        assert torch.equal(once, other)
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        gradients(traced)
+
+
 def test_nothing_flows_back_across_a_reset() -> None:
-    inputs, keep, hidden, cell, weight = random_arguments()
+    shares, flags, keep, hidden, cell, weight = random_arguments()
     keep[2] = 0.0
-    hiddens, cells = lstm_scan(inputs, keep, hidden, cell, weight)
+    hiddens, cells = lstm_scan(shares, flags, keep, hidden, cell, weight)
     (hiddens[2:].sum() + cells[2:].sum()).backward()
-    assert inputs.grad is not None
-    assert (inputs.grad[:2] == 0).all()
-    assert (inputs.grad[2:] != 0).any()
+    assert shares.grad is not None
+    assert (shares.grad[:2] == 0).all()
+    assert (shares.grad[2:] != 0).any()
     assert hidden.grad is not None
     assert (hidden.grad == 0).all()

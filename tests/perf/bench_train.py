@@ -46,15 +46,15 @@ class View(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(16, 32, 3),
             nn.ReLU(inplace=True),
-            nn.Flatten(),
-            nn.Linear(32 * 3 * 3, self.size),
-            nn.ReLU(inplace=True),
         )
+        self.dense = nn.Sequential(nn.Linear(3 * 3 * 32, self.size), nn.ReLU(inplace=True))
 
     def forward(self, cells: Tensor) -> Tensor:
         """[..., 7, 7, C] → [..., 256]."""
-        flat = cells.reshape(-1, *cells.shape[-3:]).movedim(-1, -3).float() / 10.0
-        features: Tensor = self.layers(flat)
+        planes = cells.reshape(-1, *cells.shape[-3:]).mul(0.1).movedim(-1, -3)
+        seen: Tensor = self.layers(planes)
+        # Channels innermost, as they lie in memory from the cells on: nothing is copied.
+        features: Tensor = self.dense(seen.movedim(-3, -1).flatten(-3))
         return features.view(*cells.shape[:-3], self.size)
 
 
