@@ -23,35 +23,23 @@ square, in time and in memory, and say little more: what is hard lies in one's o
 
 
 class Candidates(NamedTuple):
-    """The M = (T + 1) · B views of an unroll of B environments, row by row."""
+    """The M = (T + 1) · B views of an unroll of B environments, row by row, by how they look.
+
+    What looks the same has the same embedding, and is scored once.
+    """
 
     keys: Tensor
-    """[M, feature_size]: what is made of their embeddings (`CPCHead.key`)."""
+    """[D, feature_size]: what is made of the embedding (`CPCHead.key`) of each of D looks."""
     look: Tensor
-    """[M] integers in [0, M), of as few bytes as will do: equal for views that are equal in every
-    part of the raw observation."""
-    absent: Tensor | None
-    """[M] bool: no view at all, but filler; never a candidate. None if none is."""
-    batch: int
-    """B: candidate m is of environment m modulo B."""
-
-    def not_false(self, true: Tensor) -> Tensor:
-        """Which candidates are no false futures where these, [N] int64, are true, because they look
-        the same or are none: [N, M] bool."""
-        alike = self.look == self.look[true].unsqueeze(1)
-        return alike if self.absent is None else alike | self.absent
+    """[M] int64 in [0, D): equal for views that are equal in every part of the raw observation. Of
+    filler it says nothing: that is no candidate."""
+    counts: Tensor
+    """[D, B] float32: how many views of each environment look so."""
 
     def number_false(self, true: Tensor) -> Tensor:
-        """How many false futures there are in each environment where these, [N] int64, are true:
-        [N, B] float32."""
-        M = len(self.look)
-        present = (
-            torch.ones(M, device=true.device) if self.absent is None else (~self.absent).float()
-        )
-        environment = torch.arange(M, device=true.device) % self.batch
-        looks = present.new_zeros(M, self.batch)
-        looks.index_put_((self.look.long(), environment), present, accumulate=True)
-        return looks.sum(0) - looks[self.look[true].long()]
+        """How many false futures there are in each environment where these views, [N] int64, are
+        true: [N, B] float32."""
+        return self.counts.sum(0) - self.counts[self.look[true]]
 
 
 class Scores(NamedTuple):
@@ -60,7 +48,7 @@ class Scores(NamedTuple):
     true: Tensor
     """[N]: logit of the one that is the true future."""
     false: Tensor
-    """[N, M]: logits of the false futures; of all other candidates -∞."""
+    """[N, D]: logits of the looks of false futures; of all others -∞."""
 
 
 class CPCHead(nn.Module):
@@ -81,16 +69,17 @@ class CPCHead(nn.Module):
 
         Args:
             queries: [N, feature_size]: what is made of the states that predict (`query`).
-            true: [N] int64 in [0, M): the candidate that is it.
+            true: [N] int64 in [0, M): the view that is it.
             views: the candidates.
         """
-        queries = queries * self.scale
-        own = (queries * views.keys[true]).sum(-1) + self.bias
+        queries, look = queries * self.scale, views.look[true]
+        own = (queries * views.keys[look]).sum(-1) + self.bias
         false = torch.addmm(self.bias, queries, views.keys.t())
-        # The same product, and rounded alike, so that among equals none ranks first.
-        own.detach().copy_(false.detach().gather(1, true.unsqueeze(1)).squeeze(1))
-        # Unseen by autograd: what scores -∞ has a gradient of 0 as it is.
-        false.detach().masked_fill_(views.not_false(true), -math.inf)
+        # Unseen by autograd: the same product, and rounded alike, so that among equals none ranks
+        # first; and what scores -∞ has a gradient of 0 as it is.
+        scores, mine = false.detach(), look.unsqueeze(1)
+        own.detach().copy_(scores.gather(1, mine).squeeze(1))
+        scores.scatter_(1, mine, -math.inf)
         return Scores(own, false)
 
 
@@ -99,10 +88,16 @@ def candidates(keys: Tensor, observation: Observation, absent: Tensor | None = N
     filler, [T + 1, B] (None: none)."""
     T1, B = keys.shape[:2]
     words = torch.cat([_words(leaf.reshape(T1 * B, -1)) for leaf in observation.values()], 1)
-    look = torch.unique(_fingerprint(words), return_inverse=True)[1]
-    look = look.to(torch.int16 if len(look) <= 2**15 else torch.int32)
-    filler = None if absent is None else absent.flatten()
-    return Candidates(keys.flatten(0, 1), look, filler, B)
+    views = torch.arange(T1 * B, device=words.device)
+    if absent is not None and not absent.all():  # Of filler alone nothing is asked.
+        views = views[~absent.flatten()]
+    looks, found = torch.unique(_fingerprint(words[views]), return_inverse=True)
+    look = found.new_zeros(T1 * B).index_put_((views,), found)
+    first = views.new_full((len(looks),), T1 * B).scatter_reduce_(0, found, views, "amin")
+    once = keys.new_ones(len(views), dtype=torch.float32)
+    counts = once.new_zeros(len(looks), B)
+    counts.index_put_((found, views % B), once, accumulate=True)
+    return Candidates(keys.flatten(0, 1)[first], look, counts)
 
 
 def group_sizes(batch: int) -> list[int]:
@@ -116,7 +111,8 @@ def _words(numbers: Tensor) -> Tensor:
     if numbers.is_floating_point():
         numbers = numbers + 0.0  # -0.0 + 0.0 is 0.0
     bytes_ = numbers.contiguous().view(torch.uint8)
-    return F.pad(bytes_, (0, -bytes_.shape[1] % 8)).view(torch.int64)
+    padded = F.pad(bytes_, (0, -bytes_.shape[1] % 8))
+    return padded.view(torch.int64)
 
 
 def _fingerprint(words: Tensor) -> Tensor:
@@ -130,7 +126,8 @@ def _fingerprint(words: Tensor) -> Tensor:
     # A product carries a difference upwards only: what differs in high bits has to come down, or it
     # would be lost in a sum. (A shift of a negative number brings ones down.)
     mixed = mixed ^ ((mixed >> 32) & 0xFFFFFFFF)
-    return (mixed * second).sum(1)
+    fingerprints: Tensor = (mixed * second).sum(1)
+    return fingerprints
 
 
 def binary_contrast(scores: Scores, true: Tensor, views: Candidates) -> Tensor:
@@ -141,17 +138,16 @@ def binary_contrast(scores: Scores, true: Tensor, views: Candidates) -> Tensor:
 
     Args:
         scores: of N predictions.
-        true: [N] int64 in [0, M): the candidate that is the true future.
+        true: [N] int64 in [0, M): the view that is the true future.
         views: the candidates.
 
     Returns:
         [N] nats.
     """
-    nats = F.softplus(scores.false)
     # By environment: a sum over those few tells one's own room from the others.
-    environments = torch.eye(views.batch, dtype=nats.dtype, device=nats.device)
-    nats = nats @ environments.repeat(nats.shape[1] // views.batch, 1)
-    number, own = views.number_false(true).to(nats.dtype), (true % views.batch).unsqueeze(1)
+    nats = F.softplus(scores.false) @ views.counts.to(scores.false.dtype)
+    number = views.number_false(true).to(nats.dtype)
+    own = (true % views.counts.shape[1]).unsqueeze(1)
     others = [part.scatter(1, own, 0.0).sum(1) for part in (nats, number)]
     same = [part.gather(1, own).squeeze(1) for part in (nats, number)]
     false = same[0] / same[1].clamp(min=1) + others[0] / others[1].clamp(min=1)
@@ -159,11 +155,12 @@ def binary_contrast(scores: Scores, true: Tensor, views: Candidates) -> Tensor:
 
 
 def infonce(scores: Scores, true: Tensor, views: Candidates) -> Tensor:
-    """-log of the true future's share among all distinct candidates (van den Oord et al. 2018).
+    """-log of the true future's share among it and all false ones (van den Oord et al. 2018).
 
     Arguments and result as in `binary_contrast`.
     """
-    among = torch.cat([scores.true.unsqueeze(1), scores.false], 1)
+    false = scores.false + views.counts.sum(1).log()
+    among = torch.cat([scores.true.unsqueeze(1), false], 1)
     return among.logsumexp(1) - scores.true
 
 

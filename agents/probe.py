@@ -43,14 +43,15 @@ class LSTMDecoder(nn.Module):
         longest = int(lengths.max()) if len(lengths) else 0
         shares = F.embedding(tokens[asked, :longest].t(), self._shares())
         nothing = shares[..., :0].detach()  # Beside its words.
-        read, _ = lstm_scan(shares, nothing, None, hidden, cell, self.reader.weight_hh_l0)
+        _, weight, *_ = self.reader.parameters()
+        read, _ = lstm_scan(shares, nothing, None, hidden, cell, weight)
         last = (lengths - 1)[asked]
         return cast(Tensor, self.answer(read[last, torch.arange(len(last), device=last.device)]))
 
     def _shares(self) -> Tensor:
         """[num_words, 4 · size]: what each word has to say to the gates."""
-        bias = self.reader.bias_ih_l0 + self.reader.bias_hh_l0
-        return F.linear(self.words.weight, self.reader.weight_ih_l0, bias)
+        weight, _, *biases = self.reader.parameters()
+        return F.linear(self.words.weight, weight, biases[0] + biases[1])
 
 
 class GatedDecoder(nn.Module):

@@ -17,7 +17,7 @@ from groundling.envs.questions import QuestionSource
 from groundling.training.environments import Environment
 from groundling.training.looking import Looker
 from groundling.training.metrics import Row
-from groundling.training.stepping import Outcome, Stepper, observe
+from groundling.training.stepping import Outcome, Stepper, observe, sent
 from groundling.training.unroll import AskedQuestions, Unroll
 
 
@@ -184,7 +184,7 @@ class Actor:
         Such an observation is read as its episode's next row: not a first one, with the action and
         the reward that led to it, and through the location that was decided with that action.
         """
-        where = torch.as_tensor(np.flatnonzero(outcome.truncated), device=self.device)
+        where = sent(np.flatnonzero(outcome.truncated), self.device)
         final = final_observations(outcome.info, outcome.truncated)
         self.stepper.doorkeeper.check(final)
         row = Rows(
@@ -217,7 +217,7 @@ class Actor:
         return values
 
     def _stack(self, flags: list[NDArray[np.bool_]]) -> Tensor:
-        return torch.as_tensor(np.stack(flags), device=self.device)
+        return sent(np.stack(flags), self.device)
 
     def _count(self, outcome: Outcome) -> None:
         self.episode_return += outcome.reward
@@ -243,7 +243,7 @@ class Actor:
         questions = questions[~self.stepper.absent[questions.world]]
 
         def tensor(values: NDArray[Any]) -> Tensor:
-            return torch.as_tensor(values.astype(np.int64), device=self.device)
+            return sent(values.astype(np.int64), self.device)
 
         environment = tensor(questions.world)
         return AskedQuestions(

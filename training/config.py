@@ -146,7 +146,7 @@ class OnlineProbeConfig:
     """The paper's LSTM, or a perceptron."""
     size: int = 128
     """Width of the decoder."""
-    every: int = 4
+    every: int = 5
     """Updates between two rounds of questions: a monitor should cost little."""
     learning_rate: float = 1e-3
     """Step size of the monitor's own Adam."""

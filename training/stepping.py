@@ -98,9 +98,9 @@ class Stepper:
         row = Rows(
             observe(observation, self.device),
             # While nobody is there nothing is remembered, and who comes back begins anew.
-            torch.as_tensor(terminated | truncated | before, device=self.device),
+            sent(terminated | truncated | before, self.device),
             action,
-            torch.as_tensor(reward, dtype=torch.float32, device=self.device),
+            sent(reward.astype(np.float32), self.device),
         )
         return row, Outcome(reward, terminated, truncated, ~before, info)
 
@@ -179,10 +179,19 @@ class Stepper:
         return told
 
 
+def sent(numbers: NDArray[Any], device: torch.device) -> Tensor:
+    """Numbers that nobody writes to any more, on a device; a GPU fetches them when it comes to it,
+    and nobody waits for that."""
+    here = torch.from_numpy(numbers)
+    if device.type != "cuda":
+        return here.to(device)
+    return here.pin_memory().to(device, non_blocking=True)
+
+
 def observe(observation: Any, device: torch.device) -> dict[str, Tensor]:
     """An environment's observation as tensors, leaf by leaf: {name: [B, *leaf shape]}."""
     return {
         # A copy: an environment may write its next observation into the same array.
-        name: torch.from_numpy(leaf.copy()).to(device)
+        name: sent(leaf.copy(), device)
         for name, leaf in leaf_arrays(observation).items()
     }

@@ -25,37 +25,45 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def views_that_repeat(looks=6, seed=0):
-    """M candidates, row by row, most of which look like another."""
-    look = torch.randint(looks, (M,), generator=seeded(seed))
-    look = torch.unique(look, return_inverse=True)[1]
-    keys = torch.randn(M, F, generator=seeded(seed + 1), dtype=torch.double)
-    return Candidates(keys, look.int(), None, B)
+def views_of(look, absent=None):
+    """Views [M] that look so, but for those that are filler."""
+    there = torch.ones(M, dtype=torch.bool) if absent is None else ~absent
+    looks, found = torch.unique(look[there], return_inverse=True)
+    look = torch.zeros(M, dtype=torch.int64).masked_scatter_(there, found)
+    counts = torch.zeros(len(looks), B)
+    for m in range(M):
+        counts[look[m], m % B] += there[m]
+    keys = torch.randn(len(looks), F, generator=seeded(1), dtype=torch.double)
+    return Candidates(keys, look, counts)
 
 
-def views_that_differ(twins=(), of=None):
-    """M candidates that all look different, but for some that look like one of them."""
-    look = torch.tensor([of if m in twins else m for m in range(M)])
-    return views_that_repeat()._replace(look=look.int())
+def looks_that_repeat(looks=6, seed=0):
+    """Of M views, most of which look like another."""
+    return torch.randint(looks, (M,), generator=seeded(seed))
 
 
-def questions(N=20, seed=0):
-    """Scores [N, M] and which candidate is the true one [N]."""
+def looks_that_differ(twins=(), of=None):
+    """Of M views that all look different, but for some that look like one of them."""
+    return torch.tensor([of if m in twins else m for m in range(M)])
+
+
+def questions(views, N=20, seed=0):
+    """Scores of all looks [N, D] and which view is the true one [N]."""
     generator = seeded(seed)
-    scores = 2.0 * torch.randn(N, M, generator=generator, dtype=torch.double)
+    scores = 2.0 * torch.randn(N, len(views.keys), generator=generator, dtype=torch.double)
     return scores, torch.randint(M, (N,), generator=generator)
 
 
 def told_apart(scores, true, views):
-    """These scores [N, M], as the losses read them."""
-    own = scores.gather(1, true.unsqueeze(1)).squeeze(1)
-    return Scores(own, scores.masked_fill(views.not_false(true), -math.inf))
+    """These scores [N, D], as the losses read them."""
+    look = views.look[true].unsqueeze(1)
+    return Scores(scores.gather(1, look).squeeze(1), scores.scatter(1, look, -math.inf))
 
 
-def false_ones(views, i):
-    """Candidates that look different from the i-th: in its environment, and elsewhere."""
+def false_ones(views, i, absent=None):
+    """Views that look different from the i-th: in its environment, and elsewhere."""
     others = [m for m in range(M) if views.look[m] != views.look[i]]
-    others = [m for m in others if views.absent is None or not views.absent[m]]
+    others = [m for m in others if absent is None or not absent[m]]
     own = [m for m in others if m % B == i % B]
     return own, [m for m in others if m not in own]
 
@@ -69,20 +77,22 @@ def mean(numbers):
     return sum(numbers) / len(numbers) if numbers else 0.0
 
 
-def binary_slowly(scores, true, views):
+def binary_slowly(scores, true, views, absent=None):
+    """Of scores of all views, [N, M]."""
     losses = []
     for n, i in enumerate(true.tolist()):
         own, elsewhere = (
-            mean([log_no(scores[n, m].item()) for m in group]) for group in false_ones(views, i)
+            mean([log_no(scores[n, m].item()) for m in group])
+            for group in false_ones(views, i, absent)
         )
         losses.append(log_no(-scores[n, i].item()) + 0.5 * own + 0.5 * elsewhere)
     return torch.tensor(losses, dtype=torch.double)
 
 
-def infonce_slowly(scores, true, views):
+def infonce_slowly(scores, true, views, absent=None):
     losses = []
     for n, i in enumerate(true.tolist()):
-        own, elsewhere = false_ones(views, i)
+        own, elsewhere = false_ones(views, i, absent)
         total = sum(math.exp(scores[n, m].item()) for m in [i, *own, *elsewhere])
         losses.append(math.log(total) - scores[n, i].item())
     return torch.tensor(losses, dtype=torch.double)
@@ -104,19 +114,20 @@ def ranked_slowly(scores, true, views):
 )
 def test_a_loss_agrees_with_a_loop_over_predictions_and_candidates(fast, slow, looks, absent):
     for seed in range(5):
-        views, (scores, true) = views_that_repeat(looks, seed), questions(seed=seed)
-        views = views._replace(absent=absent)
+        views = views_of(looks_that_repeat(looks, seed), absent)
+        scores, true = questions(views, seed=seed)
         found = fast(told_apart(scores, true, views), true, views)
-        assert_close(found, slow(scores, true, views))
+        assert_close(found, slow(scores[:, views.look], true, views, absent))
 
 
 @pytest.mark.parametrize("looks", [1, 2, 6, 1000])
 def test_ranking_agrees_with_a_loop_over_predictions_and_candidates(looks):
     some = []
     for seed in range(20):
-        views, (scores, true) = views_that_repeat(looks, seed), questions(seed=seed)
+        views = views_of(looks_that_repeat(looks, seed))
+        scores, true = questions(views, seed=seed)
         first = ranked_first(told_apart(scores, true, views))
-        assert torch.equal(first, ranked_slowly(scores, true, views))
+        assert torch.equal(first, ranked_slowly(scores[:, views.look], true, views))
         some += first.tolist()
     assert any(some)
     assert looks == 1 or not all(some)
@@ -124,31 +135,29 @@ def test_ranking_agrees_with_a_loop_over_predictions_and_candidates(looks):
 
 @pytest.mark.parametrize("loss", [binary_contrast, infonce])
 def test_a_candidate_that_looks_like_the_true_future_is_no_negative(loss):
-    views = views_that_differ(twins=(2, 7, 11), of=4)  # in its own environment and in others
-    scores, _ = questions(N=1)
+    views = views_of(looks_that_differ(twins=(2, 7, 11), of=4))  # in its own environment and others
+    scores, _ = questions(views, N=1)
     scores.requires_grad_()
-    true = torch.tensor([4])
-    loss(told_apart(scores, true, views), true, views).sum().backward()
-    twins = torch.zeros(M, dtype=torch.bool)
-    twins[[2, 7, 11]] = True
-    assert (scores.grad[0, twins] == 0).all()
-    assert (scores.grad[0, ~twins] != 0).all()
-    assert scores.grad[0, 4] < 0  # more of the true one, less of the others
+    loss(told_apart(scores, torch.tensor([4]), views), torch.tensor([4]), views).sum().backward()
+    true = views.look[4]
+    assert len(scores[0]) == M - 3
+    assert scores.grad[0, true] < 0  # more of the true one, less of the others
     assert (scores.grad[0] > 0).sum() == M - 4
 
 
-def test_a_higher_score_of_a_twin_does_not_cost_the_first_rank():
-    views = views_that_differ(twins=(7,), of=4)
-    scores = torch.zeros(1, M)
-    scores[0, 4], scores[0, 7] = 1.0, 2.0
-    assert ranked_first(told_apart(scores, torch.tensor([4]), views)).tolist() == [True]
-    scores[0, 8] = 1.5
-    assert ranked_first(told_apart(scores, torch.tensor([4]), views)).tolist() == [False]
+def test_a_view_that_is_there_twice_weighs_twice():
+    views = views_of(looks_that_differ(twins=(7,), of=10))  # environment 1, as is the true one
+    scores = torch.zeros(1, len(views.keys), dtype=torch.double, requires_grad=True)
+    for loss in (binary_contrast, infonce):
+        true = torch.tensor([4])
+        (slopes,) = torch.autograd.grad(loss(told_apart(scores, true, views), true, views), scores)
+        twice, once = slopes[0, views.look[10]], slopes[0, views.look[1]]
+        assert twice.item() == pytest.approx(2 * once.item())
 
 
 def test_false_futures_weigh_as_much_as_the_true_one_and_half_of_it_is_the_same_environment_s():
     """Four in the same environment, ten elsewhere; at score 0 every answer costs log 2."""
-    views = views_that_differ()
+    views = views_of(looks_that_differ())
     scores = torch.zeros(1, M, dtype=torch.double, requires_grad=True)
     true = torch.tensor([4])
     loss = binary_contrast(told_apart(scores, true, views), true, views)
@@ -163,8 +172,9 @@ def test_false_futures_weigh_as_much_as_the_true_one_and_half_of_it_is_the_same_
 
 
 def test_where_everything_looks_alike_there_is_nothing_to_tell_apart():
-    views, (scores, true) = views_that_repeat(looks=1), questions()
-    found = torch.nn.functional.softplus(-scores.gather(1, true[:, None])[:, 0])
+    views = views_of(looks_that_repeat(looks=1))
+    scores, true = questions(views)
+    found = torch.nn.functional.softplus(-scores[:, 0])
     scores = told_apart(scores, true, views)
     assert_close(binary_contrast(scores, true, views), found)
     assert_close(infonce(scores, true, views), torch.zeros(20, dtype=torch.double))
@@ -214,13 +224,21 @@ def test_views_that_differ_in_two_places_do_not_look_alike_wherever_that_is(dtyp
     assert len(look.unique()) == len(views.unique(dim=0)) > 10_000
 
 
-def test_candidates_stand_row_by_row_with_their_environment_and_embedding():
-    features = torch.randn(T1, B, F, generator=seeded(0))
-    views = candidates(features, random_observation())
-    for t in range(T1):
-        for b in range(B):
-            assert torch.equal(views.keys[t * B + b], features[t, b])
-    assert views.batch == B
+def test_each_look_has_the_key_of_its_first_view_and_is_counted_by_environment():
+    keys, observation = torch.randn(T1, B, F, generator=seeded(0)), random_observation()
+    absent = torch.rand(T1, B, generator=seeded(4)) < 0.3
+    for filler in (torch.zeros(T1, B, dtype=torch.bool), absent):
+        views = candidates(keys, observation, filler if filler.any() else None)
+        looks, total = views.look.view(T1, B), 0
+        for d, key in enumerate(views.keys):
+            there = (looks == d) & ~filler
+            assert torch.equal(key, keys[there][0])
+            assert views.counts[d].tolist() == there.sum(0).tolist()
+            total += int(there.sum())
+        assert total == (~filler).sum()
+        assert len(views.keys) < total
+    nobody = torch.ones(T1, B, dtype=torch.bool)
+    assert len(candidates(keys, observation, nobody).keys) > 0  # What is asked in vain is answered.
 
 
 def test_a_score_is_a_product_of_maps_of_state_and_embedding():
@@ -230,36 +248,37 @@ def test_a_score_is_a_product_of_maps_of_state_and_embedding():
         head = CPCHead(config)
     with torch.no_grad():
         head.bias.fill_(0.7)
-    features = torch.randn(M, F, generator=seeded(1))
-    views = views_that_repeat(looks=6)._replace(keys=head.key(features))
-    states, true = torch.randn(3, 6, generator=seeded()), torch.tensor([4, 0, 11])
+    views = views_of(looks_that_repeat(looks=6), torch.arange(M) < 2)
+    features = torch.randn(len(views.keys), F, generator=seeded(1))
+    views = views._replace(keys=head.key(features))
+    states, true = torch.randn(3, 6, generator=seeded()), torch.tensor([4, 3, 11])
     scores = head.scores(head.query(states), true, views)
     for n, i in enumerate(true.tolist()):
-        own, elsewhere = false_ones(views, i)
-        for m in range(M):
-            product = (head.query(states[n]) * head.key(features[m])).sum() / math.sqrt(F) + 0.7
-            false = product if m in own + elsewhere else torch.tensor(-math.inf)
-            assert_close(scores.false[n, m], false)
-            if m == i:
+        own, elsewhere = false_ones(views, i, torch.arange(M) < 2)
+        false_looks = {int(views.look[m]) for m in own + elsewhere}
+        for d in range(len(views.keys)):
+            product = (head.query(states[n]) * head.key(features[d])).sum() / math.sqrt(F) + 0.7
+            false = product if d in false_looks else torch.tensor(-math.inf)
+            assert_close(scores.false[n, d], false)
+            if d == views.look[i]:
                 assert_close(scores.true[n], product)
 
 
 def test_where_all_embeddings_are_the_same_none_ranks_first():
     head = CPCHead(AgentConfig(core_size=64, feature_size=64, sensor_size=64))
     generator = seeded()
-    look = torch.arange(168, dtype=torch.int32)
     keys = head.key(torch.randn(64, generator=generator).expand(168, -1))
     queries, true = head.query(torch.randn(48, 64, generator=generator)), torch.arange(48)
-    scores = head.scores(queries, true, Candidates(keys, look, None, 8))
-    assert not ranked_first(scores).any()
+    views = Candidates(keys, torch.arange(168), torch.eye(8).repeat(21, 1))
+    assert not ranked_first(head.scores(queries, true, views)).any()
 
 
 @pytest.mark.parametrize("loss", [binary_contrast, infonce])
 def test_what_is_no_false_future_has_no_gradient_and_makes_none_nan(loss):
     head = CPCHead(AgentConfig(core_size=6, feature_size=F, sensor_size=7))
     states, true = torch.randn(3, 6, generator=seeded()), torch.tensor([4, 0, 11])
-    views = views_that_repeat(looks=3)._replace(absent=torch.arange(M) % 4 == 1)
-    features = torch.randn(M, F, generator=seeded(1), requires_grad=True)
+    views = views_of(looks_that_repeat(looks=3), torch.arange(M) % 4 == 1)
+    features = torch.randn(len(views.keys), F, generator=seeded(1), requires_grad=True)
     views = views._replace(keys=head.key(features))
     found = loss(head.scores(head.query(states), true, views), true, views)
     every = head.query(states) @ views.keys.t() * head.scale + head.bias

@@ -72,12 +72,12 @@ def comparisons() -> Iterator[tuple[str, TrainConfig, TrainConfig, int, float | 
     small = without_probe(preset("know-small-none"))
     for setting, plain, number, bar in (
         ("large", large(), 1, 1.5),
-        ("know-small", small, 32, None),
+        ("know-small", small, 40, None),
     ):
         for loss in ("simcore", "cpc"):
             other = predicting(plain, loss=loss, **HORIZONS)
             yield f"{setting}, {loss}", plain, other, number, bar
-    yield "know-small, probe", small, preset("know-small-none"), 32, 1.05
+    yield "know-small, probe", small, preset("know-small-none"), 40, 1.05
 
 
 def main() -> None:

@@ -368,6 +368,7 @@ def test_spaces_that_no_agent_reads_or_acts_in_are_refused_by_name(
 
 
 def test_observations_become_tensors_leaf_by_leaf():
-    tensors = observe({"a": np.arange(3), "b": {"c": np.ones((3, 2), np.float32)}}, "cpu")
+    observation = {"a": np.arange(3), "b": {"c": np.ones((3, 2), np.float32)}}
+    tensors = observe(observation, torch.device("cpu"))
     assert tensors["a"].tolist() == [0, 1, 2]
     assert tensors["b/c"].shape == (3, 2)
