@@ -24,7 +24,7 @@ class Trace:
     """What an LSTM computes of T rows of B environments: all that its backward pass reads.
 
     It fills up as rows are walked. Whoever reads the same rows again with the same weights may hand
-    over the full trace instead of computing them again, once: the backward pass writes into it.
+    over the full trace instead of computing them again.
 
     Args:
         gates: [T, B, 4 · H], to be filled.
@@ -37,6 +37,8 @@ class Trace:
         hiddens: [T, B, H]: the hidden state after each row.
         cells: [T + 1, B, H]: the cell before row 0, and after each row.
         walked: how many rows it holds.
+        lasts: the backward pass leaves it as it is, and may be gone through again. Unless it is to,
+            there is less memory to be waited for.
     """
 
     def __init__(self, gates: Tensor, flags: int) -> None:
@@ -47,6 +49,7 @@ class Trace:
         self.hiddens = gates.new_empty(T, B, width // GATES)
         self.cells = gates.new_empty(T + 1, B, width // GATES)
         self.walked = 0
+        self.lasts = False
 
     def coming(self, rows: int) -> Tensor:
         """[rows, B, 4 · H]: where the features' share of the next rows' gates goes."""
@@ -107,7 +110,7 @@ class LSTMScan(torch.autograd.Function):
         transposed: Tensor,
         trace: Trace | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.spends = trace is not None
+        ctx.spends = trace is not None and not trace.lasts
         if trace is None:
             # Not marked as overwritten, which views may not be: nobody reads them after this, and
             # whoever kept them for a backward pass of his own is told so by their version.
@@ -127,7 +130,6 @@ class LSTMScan(torch.autograd.Function):
         T, (B, H) = len(gates), cells.shape[1:]
         rows = min(T, BLOCK // (B * H) + 1) if B else 1
         slopes = _Slopes(gates.new_empty(4, rows, B, H))
-        # A trace is spent: so there is less memory to be waited for.
         grad_gates = gates if ctx.spends else torch.empty_like(gates)
         grad_hidden, grad_cell = gates.new_zeros(2, B, H)
         from_hidden = weight[:, -H:]

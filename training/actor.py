@@ -33,14 +33,16 @@ class FinishedEpisode(NamedTuple):
 class _Cut(NamedTuple):
     """Episodes that one step cut off, n of them."""
 
-    t: Tensor
-    """[n] int64: the step."""
+    t: int
+    """The step."""
     environment: Tensor
     """[n] int64."""
-    row: Rows
-    """[n]: the final observation as the episode's next row."""
+    final: dict[str, NDArray[Any]]
+    """The leaves of their final observations, [n, *leaf shape]."""
+    location: Tensor | None
+    """[n, *location shape]: where these are looked at, with attention."""
     state: CoreState
-    """[n, core_size]: of the core, before that row."""
+    """[B, core_size]: of the core, before them."""
 
 
 class Actor:
@@ -143,14 +145,15 @@ class Actor:
             self.agent.act(self.row, self.core_state, trace)
         # No view of more: it is kept, and saved.
         self.core_state = CoreState(*(part.clone() for part in self.core_state))
+        walked = join_rows(rows, torch.stack)
         return Unroll(
-            rows=join_rows(rows, torch.stack),
+            rows=walked,
             core_state=start,
             behaviour_log_prob=torch.stack(log_probs),
             terminated=self._stack([outcome.terminated for outcome in outcomes]),
             truncated=self._stack([outcome.truncated for outcome in outcomes]),
             absent=self._stack(absent),
-            bootstrap_value=self._bootstrap_values(cuts, length),
+            bootstrap_value=self._bootstrap_values(cuts, walked),
             policy_version=policy_version,
             questions=questions,
             location=torch.stack([one.location for one in decisions]) if decisions else None,
@@ -179,41 +182,41 @@ class Actor:
         return outcome
 
     def _cut(self, t: int, outcome: Outcome, decision: Decision | None) -> "_Cut":
-        """The final observations of episodes that step t cut off, with the core state that acted.
-
-        Such an observation is read as its episode's next row: not a first one, with the action and
-        the reward that led to it, and through the location that was decided with that action.
-        """
+        """What is needed of the episodes that step t cut off to value their final observations."""
         where = sent(np.flatnonzero(outcome.truncated), self.device)
         final = final_observations(outcome.info, outcome.truncated)
+        location = None if decision is None else decision.location[where]
+        return _Cut(t, where, final, location, self.core_state)
+
+    def _bootstrap_values(self, cuts: list["_Cut"], walked: Rows) -> Tensor:
+        """V(final observation) where an episode was cut off, 0 elsewhere: [T, B].
+
+        Such an observation is read as its episode's next row: not a first one, with the action and
+        the reward that led to it, and through the location that was decided with that action. Those
+        of the whole unroll are read at once, to the side; the core states that come of it are
+        thrown away.
+        """
+        values = torch.zeros(len(walked.is_first) - 1, self.batch, device=self.device)
+        if not cuts:
+            return values
+        environment = torch.cat([cut.environment for cut in cuts])
+        times = np.repeat([cut.t for cut in cuts], [len(cut.environment) for cut in cuts])
+        t = sent(times, self.device)
+        final = {name: np.concatenate([cut.final[name] for cut in cuts]) for name in cuts[0].final}
         self.stepper.doorkeeper.check(final)
         row = Rows(
             observe(final, self.device),
-            torch.zeros(len(where), dtype=torch.bool, device=self.device),
-            self.row.previous_action[where],
-            self.row.previous_reward[where],
+            torch.zeros(len(t), dtype=torch.bool, device=self.device),
+            walked.previous_action[t + 1, environment],
+            walked.previous_reward[t + 1, environment],
         )
-        if decision is not None:
-            row = self.looker.see_through(row, decision.location[where])
-        state = CoreState(self.core_state.hidden[where], self.core_state.cell[where])
-        return _Cut(torch.full_like(where, t), where, row, state)
-
-    def _bootstrap_values(self, cuts: list["_Cut"], length: int) -> Tensor:
-        """V(final observation) where an episode was cut off, 0 elsewhere: [T, B].
-
-        The final observations of the whole unroll are read at once, to the side; the core states
-        that come of it are thrown away.
-        """
-        values = torch.zeros(length, self.batch, device=self.device)
-        if cuts:
-            row = join_rows([cut.row for cut in cuts], torch.cat)
-            state = CoreState(
-                *(torch.cat(parts) for parts in zip(*(cut.state for cut in cuts), strict=True))
-            )
-            output, _ = self.agent.step(row, state)
-            t = torch.cat([cut.t for cut in cuts])
-            environment = torch.cat([cut.environment for cut in cuts])
-            values[t, environment] = output.baseline
+        locations = [cut.location for cut in cuts if cut.location is not None]
+        if locations:
+            row = self.looker.see_through(row, torch.cat(locations))
+        before = ([part[cut.environment] for part in cut.state] for cut in cuts)
+        state = CoreState(*(torch.cat(parts) for parts in zip(*before, strict=True)))
+        output, _ = self.agent.step(row, state)
+        values[t, environment] = output.baseline
         return values
 
     def _stack(self, flags: list[NDArray[np.bool_]]) -> Tensor:

@@ -115,6 +115,8 @@ class Learner:
         """
         # As many updates as when these rows were walked: what the core made of them still holds.
         trace = unroll.trace if unroll.policy_version == self.updates else None
+        if trace is not None:
+            trace.lasts = bool(self.own_losses)  # They may ask for gradients of their own.
         output = self.agent.unroll(unroll.rows, unroll.core_state, trace)
         losses, measured = self._losses(output, unroll)
         shares, values = self.group.means(losses)

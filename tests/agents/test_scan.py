@@ -82,7 +82,7 @@ def test_without_gradients_the_states_are_the_same_to_the_last_bit() -> None:
         assert torch.equal(learned, forward_only)
 
 
-def test_a_backward_pass_may_be_gone_through_twice_but_for_a_trace_that_it_spends() -> None:
+def test_a_backward_pass_may_be_gone_through_twice_unless_it_spends_a_trace() -> None:
     arguments = random_arguments()
     learned = [argument for argument in arguments if argument.requires_grad]
 
@@ -94,13 +94,18 @@ def test_a_backward_pass_may_be_gone_through_twice_but_for_a_trace_that_it_spend
         assert torch.equal(once, again)
 
     shares, flags, keep, hidden, cell, weight = arguments
-    trace = scan.Trace(shares.detach().clone(), FLAGS)
-    trace.walk(True, flags, keep, hidden.detach(), cell.detach(), scan.transposed_copy(weight))
-    traced, _ = scan.lstm_scan(shares, flags, keep, hidden, cell, weight, None, trace)
-    for once, other in zip(gradients(traced), gradients(hiddens), strict=True):
-        assert torch.equal(once, other)
-    with pytest.raises(RuntimeError, match="inplace operation"):
-        gradients(traced)
+    for lasts in (True, False):
+        trace = scan.Trace(shares.detach().clone(), FLAGS)
+        trace.walk(True, flags, keep, hidden.detach(), cell.detach(), scan.transposed_copy(weight))
+        trace.lasts = lasts
+        traced, _ = scan.lstm_scan(*arguments, None, trace)
+        for once, other in zip(gradients(traced), gradients(hiddens), strict=True):
+            assert torch.equal(once, other)
+        if lasts:
+            gradients(traced)
+        else:
+            with pytest.raises(RuntimeError, match="inplace operation"):
+                gradients(traced)
 
 
 def test_nothing_flows_back_across_a_reset() -> None:
