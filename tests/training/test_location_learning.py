@@ -144,13 +144,10 @@ def cued_config(attention, *, learner=(), num_envs=6, options=(), seed=0, env=CU
 
 def update(training, times=1):
     """What was measured by each of so many updates."""
-    length = training.config.learner.unroll_length
-    return [
-        training.learner.step(
-            training.actor.collect(length, policy_version=training.learner.updates)
-        )
-        for _ in range(times)
-    ]
+    length, learner = training.config.learner.unroll_length, training.learner
+    unrolls = (training.actor.collect(length, policy_version=learner.updates) for _ in range(times))
+    # A trace does not last, where each loss is gone back through by itself.
+    return [learner.step(unroll._replace(trace=None)) for unroll in unrolls]
 
 
 class Losses:
