@@ -38,7 +38,7 @@ class Trace:
         cells: [T + 1, B, H]: the cell before row 0, and after each row.
         walked: how many rows it holds.
         lasts: the backward pass leaves it as it is, and may be gone through again. Unless it is to,
-            there is less memory to be waited for.
+            it is spent, and there is less memory to be waited for.
     """
 
     def __init__(self, gates: Tensor, flags: int) -> None:
@@ -49,7 +49,7 @@ class Trace:
         self.hiddens = gates.new_empty(T, B, width // GATES)
         self.cells = gates.new_empty(T + 1, B, width // GATES)
         self.walked = 0
-        self.lasts = False
+        self.lasts, self.spent = False, False
 
     def coming(self, rows: int) -> Tensor:
         """[rows, B, 4 · H]: where the features' share of the next rows' gates goes."""
@@ -58,8 +58,8 @@ class Trace:
 
     @property
     def full(self) -> bool:
-        """Nothing is left to be computed."""
-        return self.walked == len(self.gates)
+        """Nothing is left to be computed; what was is still there."""
+        return self.walked == len(self.gates) and not self.spent
 
     def walk(
         self,
@@ -110,7 +110,7 @@ class LSTMScan(torch.autograd.Function):
         transposed: Tensor,
         trace: Trace | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.spends = trace is not None and not trace.lasts
+        ctx.spends = None if trace is None or trace.lasts else trace
         if trace is None:
             # Not marked as overwritten, which views may not be: nobody reads them after this, and
             # whoever kept them for a backward pass of his own is told so by their version.
@@ -130,7 +130,10 @@ class LSTMScan(torch.autograd.Function):
         T, (B, H) = len(gates), cells.shape[1:]
         rows = min(T, BLOCK // (B * H) + 1) if B else 1
         slopes = _Slopes(gates.new_empty(4, rows, B, H))
-        grad_gates = gates if ctx.spends else torch.empty_like(gates)
+        if ctx.spends is None:
+            grad_gates = torch.empty_like(gates)
+        else:
+            grad_gates, ctx.spends.spent = gates, True
         grad_hidden, grad_cell = gates.new_zeros(2, B, H)
         from_hidden = weight[:, -H:]
         for t in reversed(range(T)):

@@ -113,8 +113,10 @@ class Learner:
             NonFiniteLoss: names the loss; nothing was changed. All learners raise it.
             GroupBroken: another learner is gone; nothing was changed.
         """
-        # As many updates as when these rows were walked: what the core made of them still holds.
-        trace = unroll.trace if unroll.policy_version == self.updates else None
+        trace = unroll.trace
+        # After as many updates as when these rows were walked what the core made of them holds.
+        if trace is not None and (unroll.policy_version != self.updates or not trace.full):
+            trace = None
         if trace is not None:
             trace.lasts = bool(self.own_losses)  # They may ask for gradients of their own.
         output = self.agent.unroll(unroll.rows, unroll.core_state, trace)

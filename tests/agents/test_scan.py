@@ -101,6 +101,7 @@ def test_a_backward_pass_may_be_gone_through_twice_unless_it_spends_a_trace() ->
         traced, _ = scan.lstm_scan(*arguments, None, trace)
         for once, other in zip(gradients(traced), gradients(hiddens), strict=True):
             assert torch.equal(once, other)
+        assert trace.full == lasts
         if lasts:
             gradients(traced)
         else:

@@ -290,6 +290,16 @@ def test_the_core_computes_what_others_weights_walked(small_config, monkeypatch)
     assert given == [fresh.trace, None]
 
 
+def test_two_learners_learn_the_same_from_one_unroll(small_config):
+    """The first spends its trace."""
+    learners = [make_training(small_config()).learner for _ in range(2)]
+    unroll = make_training(small_config()).actor.collect(8)
+    assert unroll.trace.full
+    norms = [learner.step(unroll)["gradient_norm"].value for learner in learners]
+    assert not unroll.trace.full
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+
+
 def test_losses_reach_the_heads_they_are_about_and_no_other(small_config):
     def heads(**chosen):
         off = {"policy_weight": 0.0, "baseline_weight": 0.0, "entropy_weight": 0.0}
