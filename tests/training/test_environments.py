@@ -171,6 +171,7 @@ SPACE = spaces.Dict(
         "view": spaces.Box(
             0, np.broadcast_to(np.array([9, 2], np.uint8), (9, 9, 2)), dtype=np.uint8
         ),
+        "dial": spaces.Box(1, 3, (2,), np.uint8),
         "speed": spaces.Box(-1.0, 1.0, (2,), np.float32),
         "gear": spaces.Discrete(3, start=2),
         "hands": spaces.MultiDiscrete([2, 4]),
@@ -189,6 +190,7 @@ def good():
     """Two environments' observations at the edges of their spaces."""
     return {
         "view": np.stack([SPACE["view"].low, SPACE["view"].high]),
+        "dial": np.array([[1, 3], [2, 2]], np.uint8),
         "speed": np.array([[-1.0, 1.0], [0.0, 0.5]], np.float32),
         "gear": np.array([2, 4]),
         "hands": np.array([[0, 0], [1, 3]]),
@@ -207,6 +209,7 @@ def test_what_lies_in_its_space_passes():
         ("speed", (1, 0), 1.5, "holds 1.5; its space says -1.0 to 1.0"),
         ("speed", (1, 0), -np.inf, "holds -inf; its space says -1.0 to 1.0"),
         ("view", (1, 4, 4, 1), 3, "holds 3; its space says 0 to 2"),
+        ("dial", (1, 0), 0, "holds 0; its space says 1 to 3"),
         ("gear", 0, 1, "holds 1; its space says 2 to 4"),
         ("gear", 1, 5, "holds 5; its space says 2 to 4"),
         ("hands", (1, 1), 4, "holds 4; its space says 0 to 3"),

@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from groundling.agents.config import AgentConfig, PredictionConfig
+from groundling.agents.probe import answer_loss
 from groundling.agents.vtrace import VTrace, vtrace
 from groundling.training import learner as learner_module
 from groundling.training.learner import NonFiniteLoss
@@ -247,6 +248,19 @@ def test_the_gradient_is_the_weighted_sum_of_the_losses(small_config):
         parts = [2.0 * alone[0][name], 0.5 * alone[1][name], 0.25 * alone[2][name]]
         assert_close(total, sum(parts), atol=1e-6, rtol=1e-4)
     assert all(any(grad.abs().sum() > 0 for grad in one.values()) for one in alone)
+
+
+def test_the_probe_reads_each_moment_that_it_is_asked_about(small_config):
+    training = make_training(small_config())
+    unroll, learner = training.actor.collect(8, ask=True), training.learner
+    with torch.no_grad():
+        core = learner.agent.unroll(unroll.rows, unroll.core_state).core
+    rows = torch.arange(len(unroll.questions.row)) % 9  # As if asked at all of them.
+    questions = unroll.questions._replace(row=rows)
+    found, _ = learner.monitor.loss(core, questions)
+    beliefs = core.belief[questions.row, questions.environment]
+    logits = learner.monitor.probe(beliefs, questions.tokens)
+    assert_close(found.value, answer_loss(logits, questions.answer).mean())
 
 
 def without_trace(unroll):
