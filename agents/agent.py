@@ -155,7 +155,7 @@ class Agent(nn.Module):
             state: of the core, before row 0.
             trace: where to note what the core computes of these rows (without gradients); or, when
                 full, what it did compute of them, with these very weights: then it is not computed
-                again, and gradients are what they would have been.
+                again, and gradients are what they would have been (once: see `Trace.lasts`).
         """
         core, features = self._read(rows, state, trace)
         return AgentOutput(

@@ -25,14 +25,15 @@ square, in time and in memory, and say little more: what is hard lies in one's o
 class Candidates(NamedTuple):
     """The M = (T + 1) · B views of an unroll of B environments, row by row, by how they look.
 
-    What looks the same has the same embedding, and is scored once.
+    What looks the same has the same embedding, and is scored once: a sensor is a function of what
+    it reads.
     """
 
     keys: Tensor
     """[D, feature_size]: what is made of the embedding (`CPCHead.key`) of each of D looks."""
     look: Tensor
     """[M] int64 in [0, D): equal for views that are equal in every part of the raw observation. Of
-    filler it says nothing: that is no candidate."""
+    filler it says nothing: that is no candidate, unless there is nothing else."""
     counts: Tensor
     """[D, B] float32: how many views of each environment look so."""
 
@@ -73,7 +74,7 @@ class CPCHead(nn.Module):
             views: the candidates.
         """
         queries, look = queries * self.scale, views.look[true]
-        own = (queries * views.keys[look]).sum(-1) + self.bias
+        own = (queries * F.embedding(look, views.keys)).sum(-1) + self.bias
         false = torch.addmm(self.bias, queries, views.keys.t())
         # Unseen by autograd: the same product, and rounded alike, so that among equals none ranks
         # first; and what scores -∞ has a gradient of 0 as it is.
@@ -87,7 +88,8 @@ def candidates(keys: Tensor, observation: Observation, absent: Tensor | None = N
     """All views of an unroll: keys [T + 1, B, F], leaves [T + 1, B, *shape], and which of them are
     filler, [T + 1, B] (None: none)."""
     T1, B = keys.shape[:2]
-    words = torch.cat([_words(leaf.reshape(T1 * B, -1)) for leaf in observation.values()], 1)
+    leaves = [leaf.reshape(T1 * B, -1) for leaf in observation.values() if leaf.numel()]
+    words = torch.cat([_words(leaf) for leaf in leaves], 1)
     views = torch.arange(T1 * B, device=words.device)
     if absent is not None and not absent.all():  # Of filler alone nothing is asked.
         views = views[~absent.flatten()]
@@ -117,8 +119,8 @@ def _words(numbers: Tensor) -> Tensor:
 
 def _fingerprint(words: Tensor) -> Tensor:
     """[M, D] int64 → [M] int64: a sum over words, each mixed by a product with a number of its own.
-    Two rows that differ have the same with a chance of about 10⁻¹²; a sort of whole rows takes many
-    times as long."""
+    Two rows that differ have the same with a chance of 10⁻⁹ at the most; a sort of whole rows takes
+    many times as long."""
     generator = torch.Generator().manual_seed(words.shape[1])
     drawn = torch.randint(-(2**63), 2**63 - 1, (2, words.shape[1]), generator=generator)
     first, second = (drawn | 1).to(words.device)  # Odd: modulo 2⁶⁴ nothing is lost.

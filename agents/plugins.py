@@ -63,7 +63,8 @@ def own_sensor(name: str, space: gymnasium.Space[Any], config: AgentConfig) -> n
     """The user's own sensor of a leaf, called with its space and the configuration.
 
     It is a module with a `size` that maps [..., *leaf shape], as the environment gives it, to
-    [..., size] floats, whatever the leading dimensions. It is tried once.
+    [..., size] floats, whatever the leading dimensions: a function of what it reads, with nothing
+    drawn on the way. It is tried once.
 
     Raises:
         UserError: it is no such module.

@@ -32,16 +32,17 @@ class LSTMDecoder(nn.Module):
         self.words = nn.Embedding(num_words, 64, padding_idx=0)
         self.hidden_from_belief = nn.Linear(belief_size, size)
         self.cell_from_belief = nn.Linear(belief_size, size)
-        self.reader = nn.LSTM(64, size, batch_first=True)
+        self.reader = nn.LSTM(64, size)
         self.answer = nn.Linear(size, num_words)
 
     def forward(self, belief: Tensor, tokens: Tensor, about: Tensor, asked: Tensor) -> Tensor:
         """See `Probe.forward`."""
-        hidden = self.hidden_from_belief(belief)[about]
-        cell = self.cell_from_belief(belief)[about]
+        # Looked up as in a table: whose gradients add up in one order, however many threads do it.
+        hidden = F.embedding(about, self.hidden_from_belief(belief))
+        cell = F.embedding(about, self.cell_from_belief(belief))
         lengths = (tokens != 0).sum(-1)
-        longest = int(lengths.max()) if len(lengths) else 0
-        shares = F.embedding(tokens[asked, :longest].t(), self._shares())
+        longest = max(int(lengths.max()), 1) if len(lengths) else 0
+        shares = F.embedding(tokens[asked, :longest].t(), self._shares(), padding_idx=0)
         nothing = shares[..., :0].detach()  # Beside its words.
         _, weight, *_ = self.reader.parameters()
         read, _ = lstm_scan(shares, nothing, None, hidden, cell, weight)

@@ -21,7 +21,7 @@ cache, and enough to make up for the calls."""
 
 
 class Trace:
-    """What an LSTM computes of T rows of B environments: all that its backward pass reads.
+    """What an LSTM computes of T rows of B environments, for others and for its backward pass.
 
     It fills up as rows are walked. Whoever reads the same rows again with the same weights may hand
     over the full trace instead of computing them again.
@@ -31,14 +31,15 @@ class Trace:
         flags: G, how many numbers of the input are fed beside the hidden state.
 
     Attributes:
-        gates: between 0 and 1, the candidates between -1 and 1; of rows not walked yet, whatever
-            is there.
+        gates: between 0 and 1, the candidates between -1 and 1; of rows not walked yet, and of a
+            spent trace, whatever is there.
         inputs: [T, B, G + H]: flags, and the hidden state before each row, zero where it is zeroed.
         hiddens: [T, B, H]: the hidden state after each row.
         cells: [T + 1, B, H]: the cell before row 0, and after each row.
         walked: how many rows it holds.
-        lasts: the backward pass leaves it as it is, and may be gone through again. Unless it is to,
-            it is spent, and there is less memory to be waited for.
+        lasts: the backward pass leaves the gates as they are, and may be gone through again.
+            Otherwise it writes over them, as there is then less memory to be waited for.
+        spent: they were written over: the trace is of no more use.
     """
 
     def __init__(self, gates: Tensor, flags: int) -> None:
@@ -244,8 +245,8 @@ def lstm_scan(
             `shares` are then what it has `coming`.
 
     Returns:
-        Hidden states and cells after each row, [T, B, H] each; not to be written to, as the
-        backward pass reads them.
+        Hidden states and cells after each row, [T, B, H] each; not to be written to, as others and
+        the backward pass read them.
     """
     assert not flags.requires_grad
     transposed = transposed_copy(weight) if transposed is None else transposed

@@ -45,7 +45,7 @@ class Simulator(nn.Module):
         super().__init__()
         self.sees_actions = sees_actions
         self.actions = actions
-        # A table of each action's share of the gates.
+        # Each action's share of the gates.
         self.from_action: nn.Embedding | nn.Linear = (
             nn.Embedding(actions.width, 4 * core_size)
             if isinstance(actions, DiscreteActions)

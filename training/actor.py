@@ -185,6 +185,7 @@ class Actor:
         """What is needed of the episodes that step t cut off to value their final observations."""
         where = sent(np.flatnonzero(outcome.truncated), self.device)
         final = final_observations(outcome.info, outcome.truncated)
+        self.stepper.doorkeeper.check(final)
         location = None if decision is None else decision.location[where]
         return _Cut(t, where, final, location, self.core_state)
 
@@ -203,7 +204,6 @@ class Actor:
         times = np.repeat([cut.t for cut in cuts], [len(cut.environment) for cut in cuts])
         t = sent(times, self.device)
         final = {name: np.concatenate([cut.final[name] for cut in cuts]) for name in cuts[0].final}
-        self.stepper.doorkeeper.check(final)
         row = Rows(
             observe(final, self.device),
             torch.zeros(len(t), dtype=torch.bool, device=self.device),

@@ -58,7 +58,7 @@ class Unroll(NamedTuple):
     """[T, B] int64: the right action of row t, where the environment tells (`info["label"]`)."""
     trace: Trace | None = None
     """What the core computed of all T + 1 rows with the weights of `policy_version`. Whoever puts
-    other rows or another state in their place leaves it out."""
+    other rows or another state in their place leaves it out; to learn from them spends it."""
 
 
 def shards(unroll: Unroll, number: int) -> list[Unroll]:

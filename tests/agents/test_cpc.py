@@ -237,8 +237,16 @@ def test_each_look_has_the_key_of_its_first_view_and_is_counted_by_environment()
             total += int(there.sum())
         assert total == (~filler).sum()
         assert len(views.keys) < total
-    nobody = torch.ones(T1, B, dtype=torch.bool)
-    assert len(candidates(keys, observation, nobody).keys) > 0  # What is asked in vain is answered.
+
+
+def test_where_there_is_nothing_but_filler_all_numbers_are_finite():
+    keys = torch.randn(T1, B, F, generator=seeded(0), requires_grad=True)
+    views = candidates(keys, random_observation(), torch.ones(T1, B, dtype=torch.bool))
+    scores, true = questions(views)
+    for loss in (binary_contrast, infonce):
+        nats = loss(told_apart(scores.requires_grad_(), true, views), true, views)
+        assert nats.isfinite().all()
+        assert torch.autograd.grad(nats.sum(), scores)[0].isfinite().all()
 
 
 def test_a_score_is_a_product_of_maps_of_state_and_embedding():

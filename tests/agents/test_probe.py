@@ -178,3 +178,32 @@ def test_answer_loss_is_the_surprise_of_the_right_word_for_each_question():
     logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
     losses = answer_loss(logits, torch.tensor([1, 0]))
     assert losses.tolist() == pytest.approx([-math.log(0.75), math.log(2.0)])
+
+
+def test_the_paper_s_decoder_is_the_lstm_of_torch_read_as_far_as_a_question_goes():
+    decoder = make_probe("lstm").decoder
+    generator = torch.Generator().manual_seed(1)
+    belief = torch.randn(3, BELIEF, generator=generator)
+    tokens = torch.randint(1, WORDS, (4, LENGTH), generator=generator)
+    for question, length in enumerate((6, 2, 5, 1)):
+        tokens[question, length:] = 0
+    about, asked = torch.tensor([0, 2, 2, 1, 0]), torch.tensor([3, 1, 0, 2, 1])
+    found = decoder(belief, tokens, about, asked)
+    for n, (moment, question) in enumerate(zip(about, asked, strict=True)):
+        start = [
+            layer(belief[moment])[None, None]
+            for layer in (decoder.hidden_from_belief, decoder.cell_from_belief)
+        ]
+        words = decoder.words(tokens[question][tokens[question] != 0])[:, None]
+        _, (read, _) = decoder.reader(words, tuple(start))
+        assert_close(found[n], decoder.answer(read[0, 0]))
+    (slopes,) = torch.autograd.grad(found.sum(), decoder.words.weight)
+    assert not slopes[0].any()  # Padding is not read.
+    assert decoder(belief, torch.zeros_like(tokens), about, asked).isfinite().all()
+
+
+def test_an_unasked_decoder_answers_nothing():
+    probe = make_probe("lstm")
+    logits = probe(torch.zeros(0, BELIEF), torch.zeros(0, LENGTH, dtype=torch.int64))
+    assert logits.shape == (0, WORDS)
+    logits.sum().backward()

@@ -103,7 +103,8 @@ def test_a_backward_pass_may_be_gone_through_twice_unless_it_spends_a_trace() ->
             assert torch.equal(once, other)
         assert trace.full == lasts
         if lasts:
-            gradients(traced)
+            for again, other in zip(gradients(traced), gradients(hiddens), strict=True):
+                assert torch.equal(again, other)
         else:
             with pytest.raises(RuntimeError, match="inplace operation"):
                 gradients(traced)
