@@ -100,8 +100,8 @@ class LSTMCore(nn.Module):
         """
         keep = (~is_first).to(features.dtype).unsqueeze(-1)
         weight = self.recurrent(self._recurrent)
-        transposed = self.transposed(lambda: transposed_copy(weight))
         known = trace is not None and trace.full
+        transposed = None if known else self.transposed(lambda: transposed_copy(weight))
         if trace is not None and known:
             assert trace.gates.shape[:2] == is_first.shape, "the trace is of other rows"
         shares = product(

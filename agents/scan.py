@@ -108,7 +108,7 @@ class LSTMScan(torch.autograd.Function):
         hidden: Tensor,
         cell: Tensor,
         weight: Tensor,
-        transposed: Tensor,
+        transposed: Tensor | None,
         trace: Trace | None,
     ) -> tuple[Tensor, Tensor]:
         ctx.spends = None if trace is None or trace.lasts else trace
@@ -249,7 +249,8 @@ def lstm_scan(
         the backward pass read them.
     """
     assert not flags.requires_grad
-    transposed = transposed_copy(weight) if transposed is None else transposed
+    if transposed is None and (trace is None or not trace.full):
+        transposed = transposed_copy(weight)
     if torch.is_grad_enabled():
         hiddens, cells = LSTMScan.apply(  # type: ignore[no-untyped-call]
             shares, flags, keep, hidden, cell, weight, transposed, trace
@@ -261,4 +262,5 @@ def lstm_scan(
         return trace.hiddens, trace.cells[1:]
     coming = trace.coming(len(flags)).data_ptr()
     assert shares is None or shares.data_ptr() == coming, "these rows are next"
+    assert transposed is not None
     return trace.walk(shares is not None, flags, keep, hidden, cell, transposed)

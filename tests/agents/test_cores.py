@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from groundling.agents import scan
+from groundling.agents import cores, scan
 from groundling.agents.cores import FORGET_BIAS, CoreState, LSTMCore
 from groundling.agents.generators import initialised_by
 
@@ -200,6 +200,8 @@ def test_what_a_trace_holds_is_not_computed_again(monkeypatch):
     read(core, inputs, is_first, state)  # It can be computed.
     monkeypatch.setattr(torch, "mm", None)
     monkeypatch.setattr(scan.Trace, "walk", None)
+    for module in (cores, scan):
+        monkeypatch.setattr(module, "transposed_copy", None)
     after = read(core, inputs, is_first, state, trace)
     assert torch.equal(after.hidden, trace.hiddens)
     with pytest.raises(TypeError):
