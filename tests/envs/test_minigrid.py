@@ -88,6 +88,7 @@ def test_every_registered_environment_is_understood(part: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             environment = make(name)
+        environment.action_space.seed(part)
         for seed in range(2):
             try:
                 observation, _ = environment.reset(seed=seed)
@@ -100,7 +101,10 @@ def test_every_registered_environment_is_understood(part: int) -> None:
                 assert heard.replace(" ,", ",") == environment.unwrapped.mission.lower()
                 questions = environment.ask(generator)
                 assert (questions.world == 0).all()
-                observation, *_ = environment.step(environment.action_space.sample())
+                action = environment.action_space.sample()
+                observation, _, terminated, truncated, _ = environment.step(action)
+                if terminated or truncated:  # MiniGrid's doors lead out of the grid then.
+                    break
 
 
 def test_the_longest_mission_of_babyai_fits_and_a_new_one_is_followed_at_once() -> None:
