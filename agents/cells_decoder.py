@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from groundling.agents.cells_nats import cells_nats
 from groundling.agents.config import AgentConfig
 from groundling.agents.glimpse import OUTSIDE, CellsGlimpse, Unbinding
 from groundling.agents.layers import linear, rectified
@@ -43,6 +44,7 @@ class CellsDecoder(nn.Module):
             linear(config.sensor_size, self.size**2) for _ in range(channels - 1)
         )
         self.biases = nn.ParameterList(torch.zeros(number) for number in categories)
+        self.categories = categories
         self.folds = sum(categories) <= channels * self.size
         self.tables = (
             None
@@ -82,59 +84,53 @@ class CellsDecoder(nn.Module):
     ) -> list[Tensor]:
         """As `log_probs`, but [N, categories, cells]: a sum over few categories that lie side by
         side takes several times as long."""
-        names = [name / math.sqrt(self.size) for name in self._names(sensor)]
+        names = self._names(sensor)
         hidden = self.hidden(state)
-        first, *others = self._scores(hidden, names, location)
+        generated = self._generated(hidden, location).unbind(-2)
+        first, *others = (
+            name @ part.mT + base.unsqueeze(-1)
+            for name, part, base in zip(names, generated, self.biases, strict=True)
+        )
         kinds = first.argmax(1) if kinds is None else kinds
+        known = kinds @ names[0] if kinds.is_floating_point() else F.embedding(kinds, names[0])
         scores = [first]
         for own, link, name in zip(others, self.links, names[1:], strict=True):
-            scores.append(own + self._linked(cast(nn.Linear, link), hidden, names[0], name, kinds))
+            matrix = cast(Tensor, link(hidden)).unflatten(-1, (self.size, self.size))
+            scores.append(own + name @ torch.bmm(known, matrix).mT)
         return [torch.log_softmax(score, 1) for score in scores]
 
-    def _scores(
-        self, hidden: Tensor, names: Sequence[Tensor], location: Tensor | None
-    ) -> list[Tensor]:
-        """Each channel's categories by what is generated for the cell: [N, categories, cells]."""
-        if not self.folds:
-            generated = self._generated(hidden, location).unbind(-2)
-            return [
-                name @ part.mT + base.unsqueeze(-1)
-                for name, part, base in zip(names, generated, self.biases, strict=True)
-            ]
-        # What generates and what names are multiplied with each other first: there are fewer
-        # categories than numbers in their embeddings.
+    def _folded(self, sensor: Cells) -> tuple[Tensor, Tensor]:
+        """Weight and bias that make all scores of a hidden layer, as `cells_nats` wants them.
+
+        What generates and what names are multiplied with each other first: there are fewer
+        categories than numbers in their embeddings.
+        """
+        names = self._names(sensor)
+        above = [name[1:] - name[0] for name in names]
         generate = cast(nn.Linear, self.generate)
         parts = (self.cells, self.channels, self.size)
-        weights = generate.weight.unflatten(0, parts).unbind(1)
-        biases = generate.bias.unflatten(0, parts).unbind(1)
-        scores = []
-        for name, weight, bias, base in zip(names, weights, biases, self.biases, strict=True):
-            folded = torch.einsum("ke,xei->kxi", name, weight)
-            bias = name @ bias.t() + base.unsqueeze(-1)
-            scored = F.linear(hidden, folded.flatten(0, 1), bias.flatten())
-            scores.append(scored.unflatten(-1, bias.shape))
-        return scores
-
-    def _linked(
-        self, link: nn.Linear, hidden: Tensor, kind_names: Tensor, names: Tensor, kinds: Tensor
-    ) -> Tensor:
-        """A channel's categories by the kind of thing that is there: [N, categories, cells]."""
-        if kinds.is_floating_point() or not self.folds:
-            soft = kinds.is_floating_point()
-            known = kinds @ kind_names if soft else F.embedding(kinds, kind_names)
-            matrix = cast(Tensor, link(hidden)).unflatten(-1, (self.size, self.size))
-            return names @ torch.bmm(known, matrix).mT
-        # For each state a table of what speaks for which category, given each kind.
-        weight = link.weight.unflatten(0, (self.size, self.size))
-        weight = torch.einsum("ki,lj,ijh->lkh", kind_names, names, weight)
-        bias = names @ link.bias.view(self.size, self.size).t() @ kind_names.t()
-        table = F.linear(hidden, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
-        return cast(Tensor, table.gather(2, kinds.unsqueeze(1).expand(-1, len(names), -1)))
+        generators = generate.weight.unflatten(0, parts).unbind(1)
+        constants = generate.bias.unflatten(0, parts).unbind(1)
+        weights, biases = [], []
+        for name, weight, bias, base in zip(above, generators, constants, self.biases, strict=True):
+            weights.append(torch.einsum("ke,xei->kxi", name, weight))
+            biases.append(name @ bias.t() + (base[1:] - base[0]).unsqueeze(-1))
+        for name, link in zip(above[1:], self.links, strict=True):
+            # For each state a table of what speaks for which category, given each kind.
+            weight = cast(Tensor, link.weight).unflatten(0, (self.size, self.size))
+            bias = cast(Tensor, link.bias).view(self.size, self.size)
+            weights.append(torch.einsum("ki,lj,ijh->lkh", names[0], name, weight))
+            biases.append(name @ bias.t() @ names[0].t())
+        return (
+            torch.cat([weight.flatten(0, 1) for weight in weights]),
+            torch.cat([bias.flatten() for bias in biases]),
+        )
 
     def _names(self, sensor: Cells) -> list[Tensor]:
-        """For each channel the embeddings of its categories, [categories, embedding_size]."""
+        """For each channel what names its categories, [categories, embedding_size]: embeddings, so
+        small that a score is as large as what it is the product of."""
         tables = sensor.embeddings if self.tables is None else self.tables
-        names = [cast(Tensor, table.weight) for table in tables]
+        names = [cast(Tensor, table.weight) / math.sqrt(self.size) for table in tables]
         # Tied, they are the agent's own.
         leave_alone = self.tables is None and not self.reaches_agent
         return [name.detach() for name in names] if leave_alone else names
@@ -148,6 +144,16 @@ class CellsDecoder(nn.Module):
             sensor: whose embeddings name the categories.
             weights: [kinds]: of a cell that holds this kind (first channel), see `kind_weights`.
         """
+        if self.folds:
+            hidden, cells = cast(nn.Linear, self.hidden[0]), target.flatten(1, 2)
+            return cells_nats(
+                state,
+                *(hidden.weight, hidden.bias),
+                *self._folded(sensor),
+                cells,
+                weights,
+                self.categories,
+            )
         # Each channel by itself: what indexes step by step takes longer.
         channels = target.flatten(1, 2).movedim(-1, 0).contiguous().long()
         kinds = channels[0]
@@ -227,7 +233,7 @@ class GlimpseDecoder(CellsDecoder):
 
 def kind_counts(kinds: Tensor, number: int) -> Tensor:
     """How often each of so many kinds is there, [number] int64, of [...] integers from 0 on."""
-    return torch.bincount(kinds.flatten().long(), minlength=number)
+    return torch.bincount(kinds.flatten(), minlength=number)
 
 
 def kind_weights(counts: Tensor, balance: float) -> Tensor:

@@ -131,34 +131,42 @@ class LSTMScan(torch.autograd.Function):
         T, (B, H) = len(gates), cells.shape[1:]
         rows = min(T, BLOCK // (B * H) + 1) if B else 1
         slopes = _Slopes(gates.new_empty(4, rows, B, H))
-        if ctx.spends is None:
-            grad_gates = torch.empty_like(gates)
+        shares = None
+        if not ctx.needs_input_grad[0]:
+            spare = gates.new_empty(rows, B, GATES * H)  # Nobody asks for them all.
+        elif ctx.spends is None:
+            shares = torch.empty_like(gates)
         else:
-            grad_gates, ctx.spends.spent = gates, True
+            shares, ctx.spends.spent = gates, True
         grad_hidden, grad_cell = gates.new_zeros(2, B, H)
-        from_hidden = weight[:, -H:]
-        for t in reversed(range(T)):
-            if t == T - 1 or t % rows == rows - 1:
-                some = slice(t - t % rows, t + 1)
-                kept = cells[some] if keep is None else cells[some] * keep[some]
-                slopes.make(gates[some], kept, cells[1:][some], grad_gates[some])
-            if grad_hiddens is not None:
-                grad_hidden += grad_hiddens[t]
-            if grad_cells is not None:
-                grad_cell += grad_cells[t]
-            grad_cell.addcmul_(grad_hidden, slopes.read[t % rows])
-            row = grad_gates[t].unflatten(-1, (GATES, H))
-            row[:, :READ].mul_(grad_cell.unsqueeze(1))
-            row[:, READ].mul_(grad_hidden)
-            torch.mm(grad_gates[t], from_hidden, out=grad_hidden)
-            grad_cell.mul_(slopes.forget[t % rows])
-            if keep is not None:
-                grad_hidden.mul_(keep[t])
-                grad_cell.mul_(keep[t])
         # This way round a product of many rows is faster.
-        grad_weight = (inputs.flatten(0, 1).t() @ grad_gates.flatten(0, 1)).t()
-        shares = grad_gates if ctx.needs_input_grad[0] else None
-        return shares, None, None, grad_hidden, grad_cell, grad_weight, None, None
+        grad_weight = gates.new_zeros(inputs.shape[-1], GATES * H)
+        for first in reversed(range(0, T, rows)):
+            some = slice(first, min(first + rows, T))
+            kept = cells[some] if keep is None else cells[some] * keep[some]
+            through = spare[: len(kept)] if shares is None else shares[some]
+            slopes.make(gates[some], kept, cells[1:][some], through)
+            for t in reversed(range(T)[some]):
+                if grad_hiddens is not None:
+                    grad_hidden += grad_hiddens[t]
+                if grad_cells is not None:
+                    grad_cell += grad_cells[t]
+                i = t - first
+                grad_cell.addcmul_(grad_hidden, slopes.read[i])
+                row = through[i].unflatten(-1, (GATES, H))
+                row[:, :CANDIDATE].mul_(grad_cell.unsqueeze(1))
+                torch.mul(slopes.candidate[i], grad_cell, out=row[:, CANDIDATE])
+                row[:, READ].mul_(grad_hidden)
+                torch.mm(through[i], weight[:, -H:], out=grad_hidden)
+                grad_cell.mul_(slopes.forget[i])
+                if keep is not None:
+                    grad_hidden.mul_(keep[t])
+                    grad_cell.mul_(keep[t])
+            if shares is None:
+                grad_weight.addmm_(inputs[some].flatten(0, 1).t(), through.flatten(0, 1))
+        if shares is not None:
+            torch.mm(inputs.flatten(0, 1).t(), shares.flatten(0, 1), out=grad_weight)
+        return shares, None, None, grad_hidden, grad_cell, grad_weight.t(), None, None
 
 
 class _Slopes:
@@ -169,11 +177,13 @@ class _Slopes:
 
     Attributes:
         read: [rows, B, H]: of the hidden state with respect to the cell.
-        forget: [rows, B, H]: of the cell with respect to the one before.
+        forget: [rows, B, H]: of the cell with respect to the one before, the gate itself.
+        candidate: [rows, B, H]: of the cell with respect to the candidates' inputs.
     """
 
     def __init__(self, spare: Tensor) -> None:
-        self.read, self.forget, self._squashed, self._candidate = spare
+        self.read, self.candidate, self._squashed, self._forget = spare
+        self.forget = self._forget
 
     def make(self, gates: Tensor, kept: Tensor, cells: Tensor, through: Tensor) -> None:
         """Makes those of these rows.
@@ -183,23 +193,23 @@ class _Slopes:
             kept: [as many, B, H]: cells before these rows, what was zeroed zero.
             cells: [as many, B, H]: after them.
             through: [as many, B, 4 · H], perhaps the gates themselves; written: of the cell with
-                respect to the inputs of the first three gates, and of the hidden state with
-                respect to the input of the read gate.
+                respect to the inputs of the first two gates, and of the hidden state with respect
+                to the input of the read gate. (The candidates' slopes would be in the way.)
         """
         write, forget, candidate, read = gates.chunk(GATES, dim=-1)
-        of_write, of_forget, of_candidate, of_read = through.chunk(GATES, dim=-1)
-        spare = (self.read, self.forget, self._squashed, self._candidate)
-        through_read, forgets, squashed, spare_candidate = (part[: len(gates)] for part in spare)
+        of_write, of_forget, _, of_read = through.chunk(GATES, dim=-1)
+        spare = (self.read, self.candidate, self._squashed, self._forget)
+        through_read, of_candidate, squashed, spare_forget = (part[: len(gates)] for part in spare)
         sigmoid = torch.ops.aten.sigmoid_backward.grad_input
         tanh = torch.ops.aten.tanh_backward.grad_input
         torch.tanh(cells, out=squashed)
         tanh(read, squashed, grad_input=through_read)
         sigmoid(squashed, read, grad_input=of_read)
-        forgets.copy_(forget)
+        over = through.data_ptr() == gates.data_ptr()
+        self.forget = spare_forget.copy_(forget) if over else forget
         sigmoid(kept, forget, grad_input=of_forget)
-        tanh(write, candidate, grad_input=spare_candidate)
+        tanh(write, candidate, grad_input=of_candidate)
         sigmoid(candidate, write, grad_input=of_write)
-        of_candidate.copy_(spare_candidate)
 
 
 def transposed_copy(weight: Tensor) -> Tensor:

@@ -60,6 +60,26 @@ def test_where_there_are_no_features_there_is_nothing_to_share() -> None:
         assert_close(one, other)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_however_many_rows_slopes_are_made_of_at_once_gradients_are_the_same(
+    monkeypatch, rows, shared
+) -> None:
+    shares, *rest = random_arguments()
+    arguments = [shares, *rest] if shared else [None, *rest]
+    learned = [part for part in arguments if part is not None and part.requires_grad]
+
+    def gradients() -> tuple[Tensor, ...]:
+        hiddens, cells = lstm_scan(*arguments)
+        return torch.autograd.grad(hiddens.square().sum() + cells.square().sum(), learned)
+
+    at_once = gradients()
+    B, H = rest[2].shape
+    monkeypatch.setattr(scan, "BLOCK", (rows - 1) * B * H)
+    for one, other in zip(gradients(), at_once, strict=True):
+        assert_close(one, other)
+
+
 def test_row_by_row_it_is_what_the_paper_says() -> None:
     shares, flags, keep, hidden, cell, weight = random_arguments()
     hiddens, cells = lstm_scan(shares, flags, keep, hidden, cell, weight)
