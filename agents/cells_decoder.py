@@ -233,7 +233,7 @@ class GlimpseDecoder(CellsDecoder):
 
 def kind_counts(kinds: Tensor, number: int) -> Tensor:
     """How often each of so many kinds is there, [number] int64, of [...] integers from 0 on."""
-    return torch.bincount(kinds.flatten(), minlength=number)
+    return torch.bincount(kinds.flatten().long(), minlength=number)
 
 
 def kind_weights(counts: Tensor, balance: float) -> Tensor:

@@ -220,8 +220,12 @@ class Prediction(nn.Module):
         return (features if self.config.reaches_agent else features.detach()), silent
 
     def _truth(self, leaf: Tensor) -> Tensor:
-        """[T, B, …]: as it was; for the placebo, as it was in the environment before."""
-        return leaf.roll(1, dims=1) if self.config.shuffled else leaf
+        """[T, B, …]: as it was; for the placebo, as it was in the environment before, of a group
+        that CPC|A tells apart."""
+        if not self.config.shuffled:
+            return leaf
+        groups = leaf.split(group_sizes(leaf.shape[1]), 1)
+        return torch.cat([group.roll(1, dims=1) for group in groups], 1)
 
     def _reduce(
         self,

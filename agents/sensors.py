@@ -178,7 +178,7 @@ class Cells(nn.Module):
             return weight.flatten(1)
 
         weight = cast(Tensor, self.folded(fold))
-        seen = (cells.flatten(-3, -2) + cast(Tensor, self.begins)).flatten(-2)
+        seen = (cells.flatten(-3, -2).long() + cast(Tensor, self.begins)).flatten(-2)
         one_hot = weight.new_zeros(*seen.shape[:-1], weight.shape[1]).scatter_(-1, seen, 1.0)
         return cast(Tensor, perceptron[1:](F.linear(one_hot, weight, dense.bias)))
 

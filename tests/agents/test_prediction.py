@@ -74,7 +74,7 @@ class World:
         self.actions = torch.randint(ACTIONS, (T, B), generator=generator)
         self.limit = limit
 
-    def predict(self, seed=0):
+    def predict(self, seed=0, absent=None):
         return self.prediction(
             self.core,
             self.sensors(self.observation),
@@ -82,6 +82,7 @@ class World:
             self.is_first,
             self.actions,
             self.sensors,
+            absent=absent,
             limit=self.limit,
             generator=seeded(seed),
         )
@@ -320,6 +321,29 @@ def test_the_placebo_predicts_the_view_of_another_environment(loss):
     assert_close(output.future, expected.future)
     # Which pairs exist is decided by the belief's own episode.
     assert output.measured["prediction/valid"] == expected.measured["prediction/valid"]
+
+
+@pytest.mark.parametrize("contrast", ["binary", "infonce"])
+def test_a_placebo_s_view_is_absent_where_the_environment_is_that_it_is_taken_from(
+    contrast, monkeypatch
+):
+    """Two groups of two, one of whose environments is never there: it is nobody's future, and what
+    is left are the other two."""
+    monkeypatch.setattr(cpc_module, "TOGETHER", 2)
+    world = World("cpc", contrast=contrast, shuffled=True, B=4, ends=((3, 3),))
+    absent = torch.zeros(T + 1, 4, dtype=torch.bool)
+    absent[:, 1] = True
+    world.is_first |= absent
+    output = world.predict(absent=absent)
+
+    world.core = CoreState(*(part[:, 2:] for part in world.core))
+    world.observation = {name: leaf[:, 2:] for name, leaf in world.observation.items()}
+    world.is_first, world.actions = world.is_first[:, 2:], world.actions[:, 2:]
+    alone = world.predict()
+    assert output.present_count == alone.present_count
+    assert output.future_count == alone.future_count
+    assert_close(output.present, alone.present)
+    assert_close(output.future, alone.future)
 
 
 def test_both_heads_are_asked_about_the_same_rows(plans):

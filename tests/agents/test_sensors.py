@@ -127,11 +127,12 @@ def test_embeddings_of_cells_are_shared_across_cells_and_not_across_channels():
     assert torch.equal(embedded[0, 0, 5:], sensor.embeddings[1].weight[1])
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int64])
 @pytest.mark.parametrize(("highest", "folds"), [((4, 3, 1), True), ((9, 4, 0), False)])
-def test_cells_are_read_as_the_perceptron_reads_their_embeddings(highest, folds):
+def test_cells_are_read_as_the_perceptron_reads_their_embeddings(highest, folds, kind):
     torch.manual_seed(0)
-    high = np.broadcast_to(np.array(highest, np.uint8), (2, 3, 3))
-    space = spaces.Box(0, high, dtype=np.uint8)
+    high = np.broadcast_to(np.array(highest, kind), (2, 3, 3))
+    space = spaces.Box(0, high, dtype=kind)
     sensor = Cells(space, CONFIG)
     assert sensor.folds == folds
     views = sample(space, 4, 2)

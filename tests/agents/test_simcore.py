@@ -112,6 +112,17 @@ def test_folded_or_not_the_gradients_are_the_same():
         assert_close(folded, plain, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint16, torch.int64])
+def test_cells_cost_the_same_whatever_integers_tell_of_them(kind):
+    sensor, decoder = cells_decoder()
+    state, views, weights = torch.randn(5, 4), random_cells(5), torch.ones(4)
+    told = views.to(kind)
+    assert torch.equal(
+        decoder(state, told, sensor, weights), decoder(state, views, sensor, weights)
+    )
+    assert torch.equal(decoder.kind_counts(told), decoder.kind_counts(views))
+
+
 def test_more_categories_than_numbers_are_not_folded():
     config = make_config()
     for highest, folds in ((SIZE - 1, True), (SIZE, False)):
