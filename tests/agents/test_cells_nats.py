@@ -96,8 +96,7 @@ def test_of_no_rows_there_is_nothing_to_be_learned() -> None:
 
 @pytest.mark.parametrize("scale", [1e3, 1e30])
 def test_however_certain_and_wrong_nats_and_slopes_are_finite(scale) -> None:
-    learned, (cells, weights, sizes) = arguments((4, 3, 2))
-    rest = (cells, weights.float(), sizes)
+    learned, rest = arguments((4, 3, 2))
     learned = [part.detach().float().requires_grad_() for part in learned]
     with torch.no_grad():
         learned[-1].mul_(scale)
