@@ -2,7 +2,7 @@
 
 The slope of a categorical's nats is known as soon as the nats are: the probabilities, less one for
 the category that is there. It is written over the scores, some rows at a time while a core's cache
-still holds them, and the backward pass is left with two products. Rows lie innermost: a sum over
+still holds them, and the backward pass is left with products. Rows lie innermost: a sum over
 few categories is then a sum of long rows, which takes a fraction of the time.
 """
 
@@ -126,7 +126,7 @@ def cells_nats(
             categories but the first, each given all kinds.
             S = Σ (size - 1) · cells + Σ' (size - 1) · kinds.
         scores_bias: [S].
-        cells: [N, cells, channels] integers; a category of the first channel is a kind.
+        cells: [N, cells, channels] integers from 0 on; a category of the first channel is a kind.
         weights: [kinds]: of a cell that holds this kind; no gradient flows to them.
         sizes: how many categories each channel has.
     """

@@ -43,7 +43,8 @@ class PredictionConfig:
     privileged: bool = False
     """Whether an agent with attention predicts the whole view (without: the glimpse)."""
     shuffled: bool = False
-    """Placebo: predict the future of another environment of the batch."""
+    """Placebo: predict the future of another environment of the batch (of the same group, where
+    CPC|A tells a large batch apart in groups; SimCore is asked about the same)."""
     contrast: Literal["binary", "infonce"] = "binary"
     """CPC|A: tell true from false one by one (Guo et al. 2018), or the true one among all."""
 

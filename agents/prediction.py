@@ -221,7 +221,7 @@ class Prediction(nn.Module):
 
     def _truth(self, leaf: Tensor) -> Tensor:
         """[T, B, …]: as it was; for the placebo, as it was in the environment before, of a group
-        that CPC|A tells apart."""
+        that CPC|A tells apart. (SimCore's is the same, so that both are asked alike.)"""
         if not self.config.shuffled:
             return leaf
         groups = leaf.split(group_sizes(leaf.shape[1]), 1)

@@ -38,7 +38,8 @@ class Trace:
         cells: [T + 1, B, H]: the cell before row 0, and after each row.
         walked: how many rows it holds.
         lasts: the backward pass leaves the gates as they are, and may be gone through again.
-            Otherwise it writes over them, as there is then less memory to be waited for.
+            Otherwise the gradient of the features' share, if anybody asks for it, is written over
+            them: there is less memory to be waited for.
         spent: they were written over: the trace is of no more use.
     """
 
@@ -129,7 +130,7 @@ class LSTMScan(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         gates, inputs, cells, keep, weight = ctx.saved_tensors
         T, (B, H) = len(gates), cells.shape[1:]
-        rows = min(T, BLOCK // (B * H) + 1) if B else 1
+        rows = max(1, min(T, BLOCK // (B * H) + 1)) if B else 1
         slopes = _Slopes(gates.new_empty(4, rows, B, H))
         shares = None
         if not ctx.needs_input_grad[0]:

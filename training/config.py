@@ -278,10 +278,15 @@ class TrainConfig:
                 f"rollout.ray-address is {self.rollout.ray_address}; expected workers to be 1 or "
                 "more beside it, or learners 2 or more"
             )
-        if number > 1 and self.agent.prediction.shuffled and number == environments:
+        if self.agent.prediction.shuffled and number == environments:
+            alone = (
+                f"learners is {number}; expected less than env.num-envs ({environments})"
+                if number > 1
+                else "env.num-envs is 1; expected 2 or more"
+            )
             raise UserError(
-                f"learners is {number}; expected less than env.num-envs ({environments}), as "
-                "agent.prediction.shuffled predicts another environment of the same learner"
+                f"{alone}, as agent.prediction.shuffled predicts another environment of the same "
+                "learner"
             )
 
     @property

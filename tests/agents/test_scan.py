@@ -60,17 +60,23 @@ def test_where_there_are_no_features_there_is_nothing_to_share() -> None:
         assert_close(one, other)
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("kind", ["shares", "nothing shared", "a trace", "a lasting trace"])
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_however_many_rows_slopes_are_made_of_at_once_gradients_are_the_same(
-    monkeypatch, rows, shared
+    monkeypatch, rows, kind
 ) -> None:
     shares, *rest = random_arguments()
-    arguments = [shares, *rest] if shared else [None, *rest]
+    arguments = [None if kind == "nothing shared" else shares, *rest]
     learned = [part for part in arguments if part is not None and part.requires_grad]
 
     def gradients() -> tuple[Tensor, ...]:
-        hiddens, cells = lstm_scan(*arguments)
+        trace = None
+        if "trace" in kind:
+            flags, keep, *state, weight = (part.detach() for part in rest)
+            trace = scan.Trace(shares.detach().clone(), FLAGS)
+            trace.walk(True, flags, keep, *state, scan.transposed_copy(weight))
+            trace.lasts = "lasting" in kind
+        hiddens, cells = lstm_scan(*arguments, None, trace)
         return torch.autograd.grad(hiddens.square().sum() + cells.square().sum(), learned)
 
     at_once = gradients()
@@ -78,6 +84,14 @@ def test_however_many_rows_slopes_are_made_of_at_once_gradients_are_the_same(
     monkeypatch.setattr(scan, "BLOCK", (rows - 1) * B * H)
     for one, other in zip(gradients(), at_once, strict=True):
         assert_close(one, other)
+
+
+def test_of_no_rows_there_is_nothing_to_be_learned() -> None:
+    shares, flags, _, hidden, cell, weight = random_arguments()
+    hiddens, _ = lstm_scan(shares[:0], flags[:0], None, hidden, cell, weight)
+    (of_weight,) = torch.autograd.grad(hiddens.sum() + 0 * weight.sum(), [weight])
+    assert hiddens.shape == (0, *hidden.shape)
+    assert (of_weight == 0).all()
 
 
 def test_row_by_row_it_is_what_the_paper_says() -> None:
