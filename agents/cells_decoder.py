@@ -145,15 +145,9 @@ class CellsDecoder(nn.Module):
             weights: [kinds]: of a cell that holds this kind (first channel), see `kind_weights`.
         """
         if self.folds:
-            hidden, cells = cast(nn.Linear, self.hidden[0]), target.flatten(1, 2)
-            return cells_nats(
-                state,
-                *(hidden.weight, hidden.bias),
-                *self._folded(sensor),
-                cells,
-                weights,
-                self.categories,
-            )
+            layer, cells = cast(nn.Linear, self.hidden[0]), target.flatten(1, 2)
+            hidden, scores = (layer.weight, layer.bias), self._folded(sensor)
+            return cells_nats(state, hidden, scores, cells, weights, self.categories)
         # Each channel by itself: what indexes step by step takes longer.
         channels = target.flatten(1, 2).movedim(-1, 0).contiguous().long()
         kinds = channels[0]

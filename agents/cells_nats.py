@@ -104,10 +104,8 @@ def _nats(scores: Tensor, cells: Tensor, weights: Tensor, sizes: Sequence[int]) 
 
 def cells_nats(
     state: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    scores_weight: Tensor,
-    scores_bias: Tensor,
+    hidden: tuple[Tensor, Tensor],
+    scores: tuple[Tensor, Tensor],
     cells: Tensor,
     weights: Tensor,
     sizes: Sequence[int],
@@ -115,22 +113,21 @@ def cells_nats(
     """Weighted mean over cells of the nats of all channels, [N], by a rectified hidden layer.
 
     Scores are those of all categories but a channel's first one, by how much they exceed the score
-    of that: a categorical has one number less than it has categories.
+    of that: a categorical has one number less than it has categories. What is generated this way is
+    SimCore's view (Gregor et al. 2019, arXiv 1906.09237; `agents.cells_decoder`).
 
     Args:
         state: [N, core_size].
-        weight: [hidden, core_size].
-        bias: [hidden].
-        scores_weight: [S, hidden]: what makes scores of the hidden layer. For each channel in turn
-            its categories but the first, each in all cells; then for each but the first channel its
+        hidden: weight [H, core_size] and bias [H] of the hidden layer.
+        scores: weight [S, H] and bias [S] of what makes scores of it. For each channel in turn its
+            categories but the first, each in all cells; then for each but the first channel its
             categories but the first, each given all kinds.
             S = Σ (size - 1) · cells + Σ' (size - 1) · kinds.
-        scores_bias: [S].
         cells: [N, cells, channels] integers from 0 on; a category of the first channel is a kind.
         weights: [kinds]: of a cell that holds this kind; no gradient flows to them.
         sizes: how many categories each channel has.
     """
     nats: Tensor = _CellsNats.apply(  # type: ignore[no-untyped-call]
-        state, weight, bias, scores_weight, scores_bias, cells, weights, sizes
+        state, *hidden, *scores, cells, weights, sizes
     )
     return nats

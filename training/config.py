@@ -279,14 +279,9 @@ class TrainConfig:
                 "more beside it, or learners 2 or more"
             )
         if self.agent.prediction.shuffled and number == environments:
-            alone = (
-                f"learners is {number}; expected less than env.num-envs ({environments})"
-                if number > 1
-                else "env.num-envs is 1; expected 2 or more"
-            )
             raise UserError(
-                f"{alone}, as agent.prediction.shuffled predicts another environment of the same "
-                "learner"
+                f"env.num-envs is {environments}; expected more than learners ({number}), as "
+                "agent.prediction.shuffled predicts another environment of the same learner"
             )
 
     @property

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from groundling.agents import cells_nats as module
-from groundling.agents.cells_nats import cells_nats
 
 CELLS = 3
 SIZES = {
@@ -32,6 +31,11 @@ def arguments(sizes, N=5, core=4, hidden=6):
     )
     weights = torch.rand(sizes[0], generator=generator, dtype=torch.double)
     return learned, (cells.to(torch.uint8), weights, sizes)
+
+
+def cells_nats(state, weight, bias, scores_weight, scores_bias, *rest) -> Tensor:
+    """Of tensors side by side, as they are differentiated."""
+    return module.cells_nats(state, (weight, bias), (scores_weight, scores_bias), *rest)
 
 
 def plainly(state, weight, bias, scores_weight, scores_bias, cells, weights, sizes) -> Tensor:

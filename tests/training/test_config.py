@@ -173,14 +173,14 @@ def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(values, expec
         ),
         (
             {"learners": 16, "agent": {"prediction": {"loss": "simcore", "shuffled": True}}},
-            "learners is 16; expected less than env.num-envs (16), as agent.prediction.shuffled",
+            "env.num-envs is 16; expected more than learners (16), as agent.prediction.shuffled",
         ),
         (
             {
                 "env": {"num_envs": 1},
                 "agent": {"prediction": {"loss": "simcore", "shuffled": True}},
             },
-            "env.num-envs is 1; expected 2 or more, as agent.prediction.shuffled",
+            "env.num-envs is 1; expected more than learners (1), as agent.prediction.shuffled",
         ),
         ({"rollout": {"workers": -1}}, "rollout.workers is -1; expected 0 or more"),
         ({"rollout": {"max_lag": -1}}, "rollout.max-lag is -1; expected 0 or more updates"),
